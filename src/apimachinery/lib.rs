@@ -1,0 +1,1 @@
+//! What every part of Kubernetes agrees on: objects as bytes, schemas, patches, selectors, errors.

@@ -1,0 +1,1 @@
+//! The Kubernetes API: HTTP, authentication, authorization, admission and the registry.

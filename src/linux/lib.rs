@@ -1,0 +1,1 @@
+//! The kernel by system call: mounts, namespaces, cgroups, pidfd.

@@ -1,0 +1,3 @@
+//! Knarr: Kubernetes in one static binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Links, addresses, routes and nf_tables by netlink, without an async runtime.

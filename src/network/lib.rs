@@ -1,0 +1,1 @@
+//! The pod network, its addresses and the service proxy.

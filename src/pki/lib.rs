@@ -1,0 +1,1 @@
+//! The certificate authorities, certificates, service account tokens and kubeconfigs of a cluster.

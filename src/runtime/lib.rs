@@ -1,0 +1,1 @@
+//! Images, layers, sandboxes, containers and the shim that owns them.
