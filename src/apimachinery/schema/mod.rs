@@ -1,0 +1,13 @@
+//! The schema engine: what an object may hold, and what is to be done with it.
+//!
+//! A built-in kind and a custom resource are the same thing here: a node of a schema graph. The
+//! graph of the built-in kinds comes from the table in `embedded/schema`, the others from the
+//! `openAPIV3Schema` of a CustomResourceDefinition.
+
+mod crd;
+mod graph;
+mod handle;
+
+pub use crd::{SchemaError, from_crd};
+pub use graph::{Kind, ListType, PatchStrategy};
+pub use handle::Schema;
