@@ -1,10 +1,15 @@
 //! What every part of Kubernetes agrees on: objects as bytes, schemas, patches, selectors, errors.
 
 pub mod field;
+pub mod names;
 pub mod object;
+pub mod quantity;
+mod quote;
 pub mod resource;
 pub mod schema;
+pub mod selector;
 pub mod status;
+pub mod time;
 
 pub use object::{Draft, Key, Object};
 pub use resource::{GroupResource, GroupVersionKind, GroupVersionResource};
