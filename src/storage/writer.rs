@@ -33,6 +33,10 @@ const RESERVATION: u64 = 100_000;
 /// How long volatile objects may stay in memory alone.
 const FLUSH_AFTER: Duration = Duration::from_secs(600);
 
+/// A volatile object by resource and key, and what the disk is to hold of it: its revision and
+/// body, or nothing once it is deleted.
+type Unsaved = ((u32, Key), Option<(u64, Bytes)>);
+
 type Reply = oneshot::Sender<Result<Arc<Object>, WriteError>>;
 
 /// What the writer is asked for.
@@ -66,7 +70,7 @@ pub(crate) struct Writer {
 #[derive(Default)]
 struct Batch {
     changes: Vec<Change>,
-    unsaved: Vec<((u32, Key), Option<(u64, Bytes)>)>,
+    unsaved: Vec<Unsaved>,
     /// Objects and events of each collection that the batch touches, by its id.
     touched: HashMap<u32, Touched>,
     done: Vec<(Reply, Arc<Object>)>,

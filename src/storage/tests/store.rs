@@ -1,5 +1,5 @@
 //! What the store promises, through its public surface.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test says what it proves in its name")]
 
 use std::{path::Path, sync::Arc};
 
