@@ -17,6 +17,6 @@ mod store;
 mod wire;
 mod zone;
 
-pub use model::{Addresses, Cidr, Config, Endpoint, Port, Protocol, Record, Subset, Update};
+pub use model::{Addresses, Config, Endpoint, Port, Protocol, Record, Subset, Update};
 pub use resolver::Resolver;
 pub use server::{serve_tcp, serve_udp};

@@ -284,8 +284,8 @@ impl Zone {
     fn reverse_node(&self, name: &Name, labels: &[&str], kind: RecordType) -> Option<(Name, Node)> {
         let reverse = Reverse::parse(labels);
         let zone = self.config.ranges.iter().find_map(|range| {
-            let depth = usize::from(range.prefix).div_ceil(reverse.unit_bits());
-            let inside = reverse.known >= depth && range.contains(reverse.address);
+            let depth = usize::from(range.prefix_len()).div_ceil(reverse.unit_bits());
+            let inside = reverse.known >= depth && range.contains(&reverse.address);
             inside.then_some(depth)
         });
         let owners: Vec<RData> = match reverse.complete() {

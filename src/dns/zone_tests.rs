@@ -1,5 +1,7 @@
 use super::*;
-use crate::model::{Cidr, Protocol, Update};
+use ipnet::IpNet;
+
+use crate::model::{Protocol, Update};
 
 fn port(name: &str, protocol: Protocol, port: u16) -> Port {
     Port { name: name.into(), protocol, port }
@@ -16,7 +18,7 @@ fn upsert(zone: &mut Zone, namespace: &str, name: &str, addresses: Addresses) {
 }
 
 fn zone() -> Zone {
-    let range = |text: &str| -> Cidr { text.parse().unwrap() };
+    let range = |text: &str| -> IpNet { text.parse().unwrap() };
     let config = Config {
         addresses: vec!["10.96.0.10".parse().unwrap()],
         ranges: vec![range("10.96.0.0/12"), range("10.42.0.0/16"), range("fd00:42::/56")],
