@@ -19,10 +19,19 @@ struct Upstream {
     silent: Arc<AtomicBool>,
 }
 
+/// Both transports at the same port.
+async fn bind() -> (UdpSocket, TcpListener) {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(socket) = UdpSocket::bind(listener.local_addr().unwrap()).await {
+            return (socket, listener);
+        }
+    }
+}
+
 async fn upstream(respond: fn(&Message, bool) -> Option<Message>) -> Upstream {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap();
-    let listener = TcpListener::bind(address).await.unwrap();
+    let (socket, listener) = bind().await;
+    let address = listener.local_addr().unwrap();
     let upstream = Upstream {
         address,
         asked: Arc::default(),
@@ -135,9 +144,8 @@ impl Server {
         service("web", Addresses::ClusterIp { ips, ports: vec![] });
         service("out", Addresses::ExternalName("www.example.com".into()));
         resolver.apply(Update::Synced);
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).await.unwrap();
+        let (udp, tcp) = bind().await;
+        let address = tcp.local_addr().unwrap();
         let (stop_udp, udp_stopped) = oneshot::channel::<()>();
         let (stop_tcp, tcp_stopped) = oneshot::channel::<()>();
         let tasks = vec![
