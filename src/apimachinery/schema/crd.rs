@@ -5,107 +5,117 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{
-    Schema,
-    graph::{Facets, Graph, Kind, ListType, NONE, Node, NodeId, Validation, flag},
+    Schema, builtin,
+    graph::{
+        BUILTIN, Facets, Graph, Kind, ListType, NONE, NewField, Node, NodeId, Pattern, Validation,
+        flag,
+    },
+    structural,
 };
-
-/// One reason why a schema cannot be used, with its place below `openAPIV3Schema`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {message}")]
-pub struct SchemaError {
-    /// The place, such as `properties[spec].items`; empty for the root.
-    pub path: String,
-    /// The reason, worded like upstream's.
-    pub message: String,
-}
+use crate::field::{FieldError, Path};
 
 /// Schemas nested deeper than this are refused: every walk over them recurses.
-const MAX_DEPTH: usize = 128;
+pub(crate) const MAX_DEPTH: usize = 128;
 
 /// Builds the schema of a custom resource from an OpenAPI v3 schema.
-pub fn from_crd(open_api_v3_schema: &Value) -> Result<Schema, Vec<SchemaError>> {
-    let mut build = Build { graph: Graph::default(), errors: Vec::new() };
-    let root = build.node(open_api_v3_schema, &mut String::new(), 0);
-    if build.errors.is_empty() {
-        Ok(Schema::custom(Arc::new(build.graph), root))
-    } else {
-        Err(build.errors)
-    }
+///
+/// The root has `apiVersion`, `kind` and `metadata` whether the schema names them or not; so has
+/// every embedded resource. Errors are those of [`structural::errors`](super::structural_errors),
+/// their paths relative to the schema.
+pub fn from_crd(open_api_v3_schema: &Value) -> Result<Schema, Vec<FieldError>> {
+    let errors = structural::errors(open_api_v3_schema, &Path::empty());
+    if errors.is_empty() { Ok(build(open_api_v3_schema, false)) } else { Err(errors) }
+}
+
+/// The same with the documentation kept, for OpenAPI.
+pub(crate) fn documented(open_api_v3_schema: &Value) -> Schema {
+    build(open_api_v3_schema, true)
+}
+
+fn build(schema: &Value, documented: bool) -> Schema {
+    let mut build = Build { graph: Graph::default(), documented };
+    let root = build.node(schema, true, 0);
+    build.graph.mark_defaults();
+    Schema::custom(Arc::new(build.graph), root)
 }
 
 struct Build {
     graph: Graph,
-    errors: Vec<SchemaError>,
+    documented: bool,
 }
 
 impl Build {
-    fn node(&mut self, schema: &Value, path: &mut String, depth: usize) -> NodeId {
-        if depth > MAX_DEPTH {
-            self.errors.push(SchemaError {
-                path: path.clone(),
-                message: format!("must not be nested deeper than {MAX_DEPTH} levels"),
-            });
-            return NONE;
-        }
+    fn node(&mut self, schema: &Value, root: bool, depth: usize) -> NodeId {
         let empty = Map::new();
-        let s = schema.as_object().unwrap_or(&empty);
+        let s = schema.as_object().filter(|_| depth <= MAX_DEPTH).unwrap_or(&empty);
         let mut node = Node::new(kind_of(s));
         for (key, flag) in [
             ("nullable", flag::NULLABLE),
             ("x-kubernetes-preserve-unknown-fields", flag::PRESERVE_UNKNOWN),
             ("x-kubernetes-embedded-resource", flag::EMBEDDED_RESOURCE),
         ] {
-            if s.get(key) == Some(&Value::Bool(true)) {
+            if yes(s, key) {
                 node.flags |= flag;
             }
         }
-        if text(s, "x-kubernetes-map-type") == Some("atomic") {
-            node.flags |= flag::ATOMIC_MAP;
+        match text(s, "x-kubernetes-map-type") {
+            Some("atomic") => node.flags |= flag::ATOMIC_MAP,
+            Some(_) => node.flags |= flag::GRANULAR_MAP,
+            None => {}
         }
-        match text(s, "x-kubernetes-list-type") {
-            Some("set") => node.list_type = ListType::Set,
-            Some("map") => node.list_type = ListType::Map,
-            _ => {}
+        if let Some(list_type) = text(s, "x-kubernetes-list-type") {
+            node.flags |= flag::LIST_TYPE_GIVEN;
+            node.list_type = match list_type {
+                "set" => ListType::Set,
+                "map" => ListType::Map,
+                _ => ListType::Atomic,
+            };
         }
         match node.kind {
             Kind::Map => {
                 node.child = match s.get("additionalProperties") {
-                    Some(values @ Value::Object(_)) => {
-                        self.child(values, path, "additionalProperties", depth)
-                    }
+                    Some(values @ Value::Object(_)) => self.node(values, false, depth + 1),
                     _ => self.anything(),
                 }
             }
             Kind::Array => {
                 if let Some(items) = s.get("items") {
-                    node.child = self.child(items, path, "items", depth);
+                    node.child = self.node(items, false, depth + 1);
                 }
             }
             _ => {}
         }
-        if let Some(Value::Object(properties)) = s.get("properties") {
-            let named = properties.iter().map(|(name, schema)| {
-                let step = format!("properties[{name}]");
-                (name.as_str(), self.child(schema, path, &step, depth))
-            });
-            let named = named.collect();
-            (node.first, node.len) = self.graph.add_fields(named);
+        let is_object = root || node.has(flag::EMBEDDED_RESOURCE);
+        let properties = s.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+        let mut fields = Vec::with_capacity(properties.len() + 3);
+        for (name, schema) in properties {
+            if !(is_object && OBJECT_META.contains(&name.as_str())) {
+                fields.push(field(name, self.node(schema, false, depth + 1)));
+            }
         }
-        if let Some(facets) = self.facets(s, path, depth) {
+        let mut validation = self.validation(s, depth);
+        if is_object {
+            let text = self.graph.add_node(Node::new(Kind::String));
+            let meta = builtin::builtin_type("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+            let meta = meta.map_or(NONE, |meta| meta.id() | BUILTIN);
+            fields
+                .extend(OBJECT_META.into_iter().zip([text, text, meta]).map(|(n, i)| field(n, i)));
+            let declared: Map<String, Value> = properties
+                .iter()
+                .filter(|(name, _)| OBJECT_META.contains(&name.as_str()))
+                .map(|(name, schema)| (name.clone(), schema.clone()))
+                .collect();
+            if !declared.is_empty() {
+                let declared = serde_json::json!({"properties": declared});
+                validation.get_or_insert_default().object_meta =
+                    Some(self.node(&declared, false, depth + 1));
+            }
+        }
+        (node.first, node.len) = self.graph.add_fields(fields);
+        if let Some(facets) = self.facets(s, validation) {
             node.facets = self.graph.add_facets(facets);
         }
         self.graph.add_node(node)
-    }
-
-    fn child(&mut self, schema: &Value, path: &mut String, step: &str, depth: usize) -> NodeId {
-        let len = path.len();
-        if len > 0 {
-            path.push('.');
-        }
-        path.push_str(step);
-        let node = self.node(schema, path, depth + 1);
-        path.truncate(len);
-        node
     }
 
     fn anything(&mut self) -> NodeId {
@@ -118,36 +128,33 @@ impl Build {
     fn facets(
         &mut self,
         s: &Map<String, Value>,
-        path: &mut String,
-        depth: usize,
+        validation: Option<Box<Validation>>,
     ) -> Option<Facets> {
         let facets = Facets {
             default: s.get("default").filter(|d| !d.is_null()).cloned(),
             format: text(s, "format").map(Into::into),
-            enum_values: s.get("enum").and_then(Value::as_array).cloned().unwrap_or_default(),
-            list_map_keys: texts(s, "x-kubernetes-list-map-keys"),
-            required: texts(s, "required"),
-            rules: s.get("x-kubernetes-validations").cloned(),
-            validation: self.validation(s, path, depth),
+            enum_values: s
+                .get("enum")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default()
+                .into(),
+            list_map_keys: texts(s, "x-kubernetes-list-map-keys").into(),
+            documentation: self.documented.then(|| documentation(s)).flatten(),
+            validation,
             ..Facets::default()
         };
         let plain = facets.default.is_none()
             && facets.format.is_none()
             && facets.enum_values.is_empty()
             && facets.list_map_keys.is_empty()
-            && facets.required.is_empty()
-            && facets.rules.is_none()
+            && facets.documentation.is_none()
             && facets.validation.is_none();
         (!plain).then_some(facets)
     }
 
-    fn validation(
-        &mut self,
-        s: &Map<String, Value>,
-        path: &mut String,
-        depth: usize,
-    ) -> Option<Box<Validation>> {
-        const KEYS: [&str; 17] = [
+    fn validation(&mut self, s: &Map<String, Value>, depth: usize) -> Option<Box<Validation>> {
+        const KEYS: [&str; 19] = [
             "maximum",
             "exclusiveMaximum",
             "minimum",
@@ -161,42 +168,64 @@ impl Build {
             "uniqueItems",
             "maxProperties",
             "minProperties",
+            "required",
             "allOf",
             "anyOf",
             "oneOf",
             "not",
+            "x-kubernetes-validations",
         ];
         if !KEYS.iter().any(|key| s.contains_key(*key)) {
             return None;
         }
         let number = |key| s.get(key).and_then(Value::as_f64);
         let count = |key| s.get(key).and_then(Value::as_i64);
-        let yes = |key| s.get(key) == Some(&Value::Bool(true));
         let mut each = |key: &str| {
             let all = s.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            let step = |i| format!("{key}[{i}]");
-            all.iter().enumerate().map(|(i, s)| self.child(s, path, &step(i), depth)).collect()
+            all.iter().map(|s| self.node(s, false, depth + 1)).collect()
         };
         Some(Box::new(Validation {
             maximum: number("maximum"),
-            exclusive_maximum: yes("exclusiveMaximum"),
+            exclusive_maximum: yes(s, "exclusiveMaximum"),
             minimum: number("minimum"),
-            exclusive_minimum: yes("exclusiveMinimum"),
+            exclusive_minimum: yes(s, "exclusiveMinimum"),
             multiple_of: number("multipleOf"),
             max_length: count("maxLength"),
             min_length: count("minLength"),
-            pattern: text(s, "pattern").map(Into::into),
+            pattern: text(s, "pattern").map(Pattern::new),
             max_items: count("maxItems"),
             min_items: count("minItems"),
-            unique_items: yes("uniqueItems"),
+            unique_items: yes(s, "uniqueItems"),
             max_properties: count("maxProperties"),
             min_properties: count("minProperties"),
+            required: texts(s, "required"),
             all_of: each("allOf"),
             any_of: each("anyOf"),
             one_of: each("oneOf"),
-            not: s.get("not").map(|not| self.child(not, path, "not", depth)),
+            not: s.get("not").map(|not| self.node(not, false, depth + 1)),
+            object_meta: None,
+            rules: s.get("x-kubernetes-validations").cloned(),
         }))
     }
+}
+
+/// What every Kubernetes object has, in the order of their names.
+pub(crate) const OBJECT_META: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
+fn field(name: &str, node: NodeId) -> NewField<'_> {
+    NewField { name, number: 0, description: 0, flags: 0, node }
+}
+
+/// The parts of a schema that only document it.
+fn documentation(s: &Map<String, Value>) -> Option<Value> {
+    let kept = ["title", "description", "externalDocs", "example"];
+    let kept = kept.into_iter().filter_map(|key| Some((key.to_owned(), s.get(key)?.clone())));
+    let kept: Map<String, Value> = kept.collect();
+    (!kept.is_empty()).then_some(Value::Object(kept))
+}
+
+fn yes(s: &Map<String, Value>, key: &str) -> bool {
+    s.get(key) == Some(&Value::Bool(true))
 }
 
 fn kind_of(s: &Map<String, Value>) -> Kind {

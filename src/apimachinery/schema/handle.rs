@@ -4,8 +4,12 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
-use super::graph::{
-    self, BUILTIN, Facets, Graph, Kind, ListType, Node, NodeId, PatchStrategy, flag,
+use super::{
+    builtin,
+    graph::{
+        BUILTIN, Facets, Graph, Kind, ListType, NONE, Node, NodeId, PatchStrategy, Wire, field,
+        flag,
+    },
 };
 
 /// The schema of one value: a cheap handle to a node of a schema graph.
@@ -22,18 +26,27 @@ enum Owner {
 }
 
 impl Schema {
-    pub(super) fn custom(graph: Arc<Graph>, node: NodeId) -> Schema {
+    pub(crate) fn custom(graph: Arc<Graph>, node: NodeId) -> Schema {
         Schema { graph: Owner::Custom(graph), node }
     }
 
-    pub(super) fn graph(&self) -> &Graph {
+    pub(crate) fn builtin(node: NodeId) -> Schema {
+        Schema { graph: Owner::Builtin(builtin::graph()), node }
+    }
+
+    /// The place of the node in its graph.
+    pub(crate) fn id(&self) -> NodeId {
+        self.node
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
         match &self.graph {
             Owner::Builtin(graph) => graph,
             Owner::Custom(graph) => graph,
         }
     }
 
-    fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         self.graph().node(self.node)
     }
 
@@ -42,11 +55,11 @@ impl Schema {
     }
 
     fn at(&self, node: NodeId) -> Option<Schema> {
-        if node == graph::NONE {
+        if node == NONE {
             return None;
         }
         if node & BUILTIN != 0 {
-            return Some(Schema { graph: Owner::Builtin(graph::builtin()), node: node & !BUILTIN });
+            return Some(Schema::builtin(node & !BUILTIN));
         }
         Some(Schema { graph: self.graph.clone(), node })
     }
@@ -123,7 +136,10 @@ impl Schema {
 
     /// The names of an object's fields that have to be there.
     pub fn required(&self) -> impl Iterator<Item = &str> {
-        self.facets().into_iter().flat_map(|f| f.required.iter().map(|k| &**k))
+        let (graph, node) = (self.graph(), self.node());
+        let given = graph.validation(node).into_iter().flat_map(|v| v.required.iter());
+        let fields = graph.fields(node).iter().filter(|f| f.has(field::REQUIRED));
+        given.map(|name| &**name).chain(fields.map(|f| graph.name(f)))
     }
 
     /// Whether fields that the schema does not name are kept.
@@ -144,18 +160,30 @@ impl Schema {
 
     /// The OpenAPI format, such as `int32` or `date-time`.
     pub fn format(&self) -> Option<&str> {
-        self.facets()?.format.as_deref()
+        let node = self.node();
+        if !self.graph().typed {
+            return self.facets()?.format.as_deref();
+        }
+        Some(match node.kind {
+            Kind::Integer if node.wire == Wire::Int32 => "int32",
+            Kind::Integer => "int64",
+            Kind::Number => "double",
+            Kind::Bytes => "byte",
+            Kind::Time | Kind::MicroTime => "date-time",
+            Kind::IntOrString => "int-or-string",
+            _ => return None,
+        })
     }
 
     /// The name of a built-in type, such as `io.k8s.api.core.v1.PodSpec`.
     pub fn type_name(&self) -> Option<&str> {
-        self.facets()?.type_name.as_deref()
+        self.graph().type_facets(self.node())?.type_name.as_deref()
     }
 
     /// The CEL rules of a custom resource (`x-kubernetes-validations`): a list of objects as in
     /// the CustomResourceDefinition.
     pub fn rules(&self) -> Option<&Value> {
-        self.facets()?.rules.as_ref()
+        self.graph().validation(self.node())?.rules.as_ref()
     }
 }
 

@@ -4,10 +4,14 @@
 //! graph of the built-in kinds comes from the table in `embedded/schema`, the others from the
 //! `openAPIV3Schema` of a CustomResourceDefinition.
 
+mod builtin;
 mod crd;
 mod graph;
 mod handle;
+mod structural;
 
-pub use crd::{SchemaError, from_crd};
+pub use builtin::{builtin, builtin_kinds, builtin_type};
+pub use crd::from_crd;
 pub use graph::{Kind, ListType, PatchStrategy};
 pub use handle::Schema;
+pub use structural::errors as structural_errors;
