@@ -3,6 +3,7 @@
 pub mod field;
 pub mod names;
 pub mod object;
+pub mod patch;
 pub mod quantity;
 mod quote;
 pub mod resource;

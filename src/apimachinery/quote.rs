@@ -1,6 +1,8 @@
-//! Go's `%q`, because upstream's messages quote values with it and clients read them.
+//! Values as Go prints them, because upstream's messages contain them and clients read those.
 
 use std::fmt::Write;
+
+use serde_json::Value;
 
 /// `text` as Go's strconv.Quote writes it: double quotes, `\n`, `\x00`, `\u0085`.
 pub(crate) fn go_quote(text: &str) -> String {
@@ -28,4 +30,44 @@ pub(crate) fn go_quote(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// A value as Go's `%v` prints one decoded from JSON: `map[a:1 b:[x y]]`, `<nil>`.
+pub(crate) fn go_value(value: &Value) -> String {
+    let join = |items: Vec<String>| items.join(" ");
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", join(items.iter().map(go_value).collect())),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(k, v)| format!("{k}:{}", go_value(v)));
+            format!("map[{}]", join(fields.collect()))
+        }
+        scalar => scalar.to_string(),
+    }
+}
+
+/// The type that Go decodes a JSON value to, as it prints it.
+pub(crate) fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_i64() => "int64",
+        Value::Number(_) => "float64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// The kind of a JSON value as Go's decoder names it in type errors.
+pub(crate) fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"log"
 	"os"
@@ -11,19 +12,35 @@ import (
 
 func main() {
 	if len(os.Args) != 2 {
-		log.Fatal("usage: generate <directory>")
+		log.Fatal("usage: generate <folder of the crate>")
 	}
-	write("quantity.json", quantities())
-	write("selectors.json", selectors())
-	write("time.json", times())
+	write("testdata/quantity.json", quantities())
+	write("testdata/selectors.json", selectors())
+	write("testdata/time.json", times())
+	write("patch/testdata/json.json", jsonPatchCases())
+	write("patch/testdata/strategic.json", strategicCases())
 }
 
-func write(name string, cases any) {
-	text, err := json.MarshalIndent(cases, "", " ")
+// write makes a list one case a line, so that a change shows which case it is.
+func write[T any](name string, cases T) {
+	text, err := json.Marshal(cases)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(os.Args[1], name), append(text, '\n'), 0o644); err != nil {
+	var list []json.RawMessage
+	if json.Unmarshal(text, &list) == nil {
+		text = append(append([]byte("[\n"), bytes.Join(toBytes(list), []byte(",\n"))...), "\n]"...)
+	}
+	text = append(text, '\n')
+	if err := os.WriteFile(filepath.Join(os.Args[1], name), text, 0o644); err != nil {
 		log.Fatal(err)
 	}
+}
+
+func toBytes(list []json.RawMessage) [][]byte {
+	lines := make([][]byte, len(list))
+	for i, line := range list {
+		lines[i] = line
+	}
+	return lines
 }

@@ -57,11 +57,11 @@ type selectorCase struct {
 }
 
 type selectorCases struct {
-	LabelSets  []labels.Set   `json:"labelSets"`
-	Labels     []selectorCase `json:"labels"`
-	Objects    []selectorCase `json:"objects"`
-	FieldSets  []fields.Set   `json:"fieldSets"`
-	Fields     []selectorCase `json:"fields"`
+	LabelSets []labels.Set   `json:"labelSets"`
+	Labels    []selectorCase `json:"labels"`
+	Objects   []selectorCase `json:"objects"`
+	FieldSets []fields.Set   `json:"fieldSets"`
+	Fields    []selectorCase `json:"fields"`
 }
 
 func selectors() selectorCases {
