@@ -1,5 +1,8 @@
-//! Records Events about objects, as client-go's event recorder does: an event that repeats raises
+//! Records Events about objects, as client-go's event recorders do: an event that repeats raises
 //! the count of the one before instead of filling the store.
+//!
+//! There are two forms. Most components write the old one, with a source and two timestamps; the
+//! scheduler writes the one of events.k8s.io, with an action and an event time.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time},
 };
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -27,6 +30,8 @@ const REMEMBERED: usize = 1024;
 pub struct Recorder {
     queue: mpsc::Sender<Event>,
     source: Arc<EventSource>,
+    /// Who reports, in the form of events.k8s.io.
+    instance: Arc<str>,
 }
 
 impl Recorder {
@@ -38,7 +43,30 @@ impl Recorder {
             component: Some(component.to_owned()),
             host: host.map(ToOwned::to_owned),
         };
-        Self { queue, source: Arc::new(source) }
+        Self { queue, source: Arc::new(source), instance: host.unwrap_or_default().into() }
+    }
+
+    /// A recorder that writes the form of events.k8s.io, through [`Recorder::act`].
+    pub fn with_actions(client: Client, component: &str) -> Self {
+        Self { instance: format!("{component}-knarr").into(), ..Self::new(client, component, None) }
+    }
+
+    /// `component` did `action` to `object`, in the form of events.k8s.io. `kind` is `Normal` or
+    /// `Warning`.
+    pub fn act(
+        &self,
+        object: &ObjectReference,
+        kind: &str,
+        reason: &str,
+        action: &str,
+        message: impl Into<String>,
+    ) {
+        let event = Event {
+            action: Some(action.to_owned()),
+            event_time: Some(MicroTime(Timestamp::now())),
+            ..self.event(object, kind, reason, message.into())
+        };
+        self.send(event);
     }
 
     /// Something normal happened to `object`.
@@ -51,37 +79,53 @@ impl Recorder {
         self.record(object, "Warning", reason, message.into());
     }
 
-    fn record(&self, object: &ObjectReference, kind: &str, reason: &str, mut message: String) {
+    fn record(&self, object: &ObjectReference, kind: &str, reason: &str, message: String) {
+        let now = Timestamp::now();
+        let event = Event {
+            source: Some((*self.source).clone()),
+            first_timestamp: Some(Time(now)),
+            last_timestamp: Some(Time(now)),
+            count: Some(1),
+            ..self.event(object, kind, reason, message)
+        };
+        self.send(event);
+    }
+
+    /// What both forms have in common.
+    fn event(
+        &self,
+        object: &ObjectReference,
+        kind: &str,
+        reason: &str,
+        mut message: String,
+    ) -> Event {
         // The API server refuses longer messages.
         if message.len() > 1024 {
             let cut = (0..=1021).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
             message.truncate(cut);
             message.push_str("...");
         }
-        let now = Timestamp::now();
-        let namespace = object.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let name = object.name.as_deref().unwrap_or_default();
-        let event = Event {
+        Event {
             metadata: ObjectMeta {
                 // Upstream's form: the nanoseconds make the name unique.
-                name: Some(format!("{name}.{:x}", now.as_nanosecond())),
-                namespace: Some(namespace),
+                name: Some(format!("{name}.{:x}", Timestamp::now().as_nanosecond())),
+                namespace: Some(object.namespace.clone().unwrap_or_else(|| "default".to_owned())),
                 ..ObjectMeta::default()
             },
             involved_object: object.clone(),
             type_: Some(kind.to_owned()),
             reason: Some(reason.to_owned()),
             message: Some(message),
-            source: Some((*self.source).clone()),
             reporting_component: self.source.component.clone(),
-            reporting_instance: Some(self.source.host.clone().unwrap_or_default()),
-            first_timestamp: Some(Time(now)),
-            last_timestamp: Some(Time(now)),
-            count: Some(1),
+            reporting_instance: Some(self.instance.to_string()),
             ..Event::default()
-        };
-        if self.queue.try_send(event).is_err() {
-            debug!(reason, name, "event dropped, too many wait");
+        }
+    }
+
+    fn send(&self, event: Event) {
+        if let Err(error) = self.queue.try_send(event) {
+            debug!(%error, "event dropped");
         }
     }
 }
@@ -120,7 +164,10 @@ async fn write_one(
     let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
     let known = lock().known.get(&same).cloned();
     if let Some((namespace, name, count)) = known {
-        let patch = json!({"count": count + 1, "lastTimestamp": event.last_timestamp});
+        let patch = match &event.event_time {
+            Some(time) => json!({"series": {"count": count + 1, "lastObservedTime": time}}),
+            None => json!({"count": count + 1, "lastTimestamp": event.last_timestamp}),
+        };
         let api = client.namespaced::<Event>(&namespace);
         match api.patch(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
             Ok(_) => {
