@@ -1,0 +1,64 @@
+# Every command a person needs. `make` alone lists them.
+#
+# What is built stays outside the checkout, so that several checkouts share the compiled crates.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/knarr/target
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+DEBUG := $(CARGO_TARGET_DIR)/$(HOST)/debug/knarr
+RELEASE := $(CARGO_TARGET_DIR)/$(HOST)/release/knarr
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+.PHONY: deps
+deps: ## install what building, testing and the demo need (Debian)
+	@installer/deps
+
+.PHONY: build
+build: ## build the release binary
+	cargo build --release --locked --bin knarr
+	@ls -l $(RELEASE)
+
+.PHONY: run
+run: build ## run a cluster in the foreground
+	$(RELEASE) server
+
+.PHONY: demo
+demo: deps build ## build everything and show a real cluster with a real workload
+	@KNARR=$(RELEASE) demo/run
+
+.PHONY: clean-demo
+clean-demo: ## stop the demo and remove all that it left
+	@KNARR=$(RELEASE) demo/clean
+
+.PHONY: test
+test: deps lint unit e2e ## everything that CI runs
+
+.PHONY: lint
+lint: ## formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: fmt
+fmt: ## format the code
+	cargo fmt --all
+
+.PHONY: unit
+unit: ## the tests beside the code
+	cargo test --workspace --locked --exclude knarr
+	cargo test -p knarr --locked --bins
+
+.PHONY: e2e
+e2e: ## scenarios on real clusters, each in a network namespace of its own
+	cargo build --locked --bin knarr
+	KNARR=$(DEBUG) cargo test -p knarr --locked --test e2e
+
+.PHONY: conformance
+conformance: ## upstream's own end-to-end suite against a cluster started for it
+	cargo build --locked --bin knarr
+	KNARR=$(DEBUG) tests/conformance/run
+
+.PHONY: bench
+bench: build ## the figures of SPECIFICATION.md
+	KNARR=$(RELEASE) tests/bench/run
