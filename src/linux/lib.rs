@@ -3,5 +3,16 @@
 //! Safe wrappers over libc, without an async runtime. This crate and `netlink` are the only ones
 //! with `unsafe` in them.
 
+pub mod capability;
 pub mod cgroup;
+pub mod fd;
+pub mod fs;
+pub mod mount;
+pub mod namespace;
+pub mod process;
+pub mod procfs;
+pub mod pty;
+pub mod seccomp;
 pub mod signal;
+mod sys;
+pub mod users;

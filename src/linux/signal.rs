@@ -1,6 +1,10 @@
-//! Signals by name and number.
+//! Signals by name and number, masks and signalfd.
 
 use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use crate::sys::cvt;
 
 /// A signal number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +53,10 @@ impl Signal {
     pub const TERM: Signal = Signal(libc::SIGTERM);
     /// SIGKILL.
     pub const KILL: Signal = Signal(libc::SIGKILL);
+    /// SIGCHLD.
+    pub const CHLD: Signal = Signal(libc::SIGCHLD);
+    /// SIGPIPE.
+    pub const PIPE: Signal = Signal(libc::SIGPIPE);
 
     /// A signal from `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3` or `RTMAX-1`, in any case.
     pub fn parse(text: &str) -> Option<Signal> {
@@ -83,6 +91,58 @@ impl fmt::Display for Signal {
             None => write!(f, "{}", self.0),
         }
     }
+}
+
+fn set_of(signals: &[Signal]) -> libc::sigset_t {
+    // SAFETY: sigset_t is plain data, initialised by sigemptyset.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, signal.0);
+        }
+        set
+    }
+}
+
+/// Blocks signals and makes a descriptor (non-blocking, close-on-exec) that is readable when one
+/// of them is pending.
+pub fn signalfd(signals: &[Signal]) -> io::Result<OwnedFd> {
+    let set = set_of(signals);
+    // SAFETY: the set outlives the calls; the descriptor is new and owned here alone.
+    unsafe {
+        cvt(libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()))?;
+        let fd = cvt(libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Takes one pending signal off a signalfd.
+pub fn take(fd: impl AsFd) -> Option<Signal> {
+    let size = std::mem::size_of::<libc::signalfd_siginfo>();
+    // SAFETY: signalfd_siginfo is plain data and is written as a whole.
+    unsafe {
+        let mut info: libc::signalfd_siginfo = std::mem::zeroed();
+        let n = libc::read(fd.as_fd().as_raw_fd(), (&raw mut info).cast(), size);
+        (n == size as isize).then_some(Signal(info.ssi_signo as i32))
+    }
+}
+
+/// Ignores a signal.
+pub fn ignore(signal: Signal) {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(signal.0, libc::SIG_IGN) };
+}
+
+/// Puts every signal's disposition and the mask back to what a new program expects.
+pub fn reset_all() -> io::Result<()> {
+    for n in 1..=RT_MAX {
+        // SAFETY: no handler is installed; SIGKILL, SIGSTOP and glibc's own refuse, harmlessly.
+        unsafe { libc::signal(n, libc::SIG_DFL) };
+    }
+    let none = set_of(&[]);
+    // SAFETY: the set outlives the call.
+    cvt(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) }).map(drop)
 }
 
 #[cfg(test)]
