@@ -1,6 +1,13 @@
 //! Who may do what: `system:masters`, the node authorizer, RBAC; the first that allows decides.
 
+mod escalation;
+pub mod node;
+mod rbac;
+mod review;
+pub mod rules;
+
 use apimachinery::{GroupResource, Status};
+use storage::{OpenError, Store};
 
 use crate::request::{RequestInfo, UserInfo};
 
@@ -14,12 +21,48 @@ pub struct Decision {
 }
 
 /// Decides what users may do.
-pub struct Authorizer {}
+pub struct Authorizer {
+    rbac: rbac::Rbac,
+    node: node::NodeAuthorizer,
+}
 
 impl Authorizer {
+    /// Follows roles, bindings and pods in `store`.
+    ///
+    /// # Errors
+    /// When their collections cannot be loaded.
+    pub async fn open(store: &Store) -> Result<Self, OpenError> {
+        Ok(Self {
+            rbac: rbac::Rbac::open(store).await?,
+            node: node::NodeAuthorizer::open(store, crate::bootstrap::node_rules()).await?,
+        })
+    }
+
     /// Whether `user` may do `info`.
-    pub fn authorize(&self, _user: &UserInfo, _info: &RequestInfo) -> Decision {
-        Decision::default()
+    pub fn authorize(&self, user: &UserInfo, info: &RequestInfo) -> Decision {
+        self.decide(user, info, false)
+    }
+
+    /// [`Self::authorize`] with the reason of an allowance too.
+    pub fn explain(&self, user: &UserInfo, info: &RequestInfo) -> Decision {
+        self.decide(user, info, true)
+    }
+
+    fn decide(&self, user: &UserInfo, info: &RequestInfo, explain: bool) -> Decision {
+        if user.in_group("system:masters") {
+            return Decision { allowed: true, reason: String::new() };
+        }
+        let node = self.node.decide(user, info);
+        if node.allowed {
+            return node;
+        }
+        let mut rbac = self.rbac.decide(user, info, explain);
+        if !rbac.allowed && !node.reason.is_empty() {
+            let both = [node.reason, rbac.reason];
+            rbac.reason =
+                both.iter().filter(|r| !r.is_empty()).cloned().collect::<Vec<_>>().join("\n");
+        }
+        rbac
     }
 
     /// [`Self::authorize`] as a result: the 403 that upstream answers when it is denied.
