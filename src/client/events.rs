@@ -51,6 +51,13 @@ impl Recorder {
         Self { instance: format!("{component}-knarr").into(), ..Self::new(client, component, None) }
     }
 
+    /// The same recorder for another component of this process.
+    pub fn renamed(&self, component: &str) -> Self {
+        let source =
+            EventSource { component: Some(component.to_owned()), ..(*self.source).clone() };
+        Self { source: Arc::new(source), ..self.clone() }
+    }
+
     /// `component` did `action` to `object`, in the form of events.k8s.io. `kind` is `Normal` or
     /// `Warning`.
     pub fn act(
