@@ -26,6 +26,8 @@ use crate::{
 
 /// Pods created or deleted for one ReplicaSet at a time.
 const BURST: usize = 500;
+/// The condition that says that pods could not be created or deleted.
+const FAILURE: &str = "ReplicaFailure";
 /// Index of ReplicaSets by the UID of their controller, to find siblings.
 const BY_CONTROLLER: &str = "controller";
 
@@ -227,8 +229,8 @@ impl Controller {
         leaving: &[Arc<Object>],
     ) -> Result<(), Error> {
         self.expectations.expect_deletions(key, leaving.iter().map(|pod| pod.uid.clone()));
-        let deleted: Vec<(&Arc<Object>, Result<(), Error>)> = stream::iter(leaving)
-            .map(|pod| async move { (pod, control.delete(pod).await) })
+        let deleted: Vec<(Arc<Object>, Result<(), Error>)> = stream::iter(leaving.to_vec())
+            .map(async |pod| (pod.clone(), control.delete(&pod).await))
             .buffer_unordered(16)
             .collect()
             .await;
@@ -287,15 +289,16 @@ fn status(
     let old = set.status.clone().unwrap_or_default();
     let mut conditions = old.conditions.unwrap_or_default();
     match failure {
-        Some(_) if conditions.iter().any(|condition| condition.type_ == "ReplicaFailure") => {}
+        Some(_)
+            if conditions.iter().any(|condition| condition.type_.as_deref() == Some(FAILURE)) => {}
         Some((reason, message)) => conditions.push(ReplicaSetCondition {
-            type_: "ReplicaFailure".to_owned(),
-            status: "True".to_owned(),
+            type_: Some(FAILURE.to_owned()),
+            status: Some("True".to_owned()),
             reason: Some(reason.to_owned()),
             message: Some(message),
             last_transition_time: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now)),
         }),
-        None => conditions.retain(|condition| condition.type_ != "ReplicaFailure"),
+        None => conditions.retain(|condition| condition.type_.as_deref() != Some(FAILURE)),
     }
     ReplicaSetStatus {
         replicas: count(&|_| true),
