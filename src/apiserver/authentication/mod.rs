@@ -20,6 +20,7 @@ use apimachinery::Status;
 use http::{HeaderMap, header::AUTHORIZATION};
 use pki::{jwt::TokenKeys, verify::ClientVerifier};
 use rustls_pki_types::CertificateDer;
+use serde_json::{Map, Value, json};
 use storage::{OpenError, Store};
 
 pub use self::service_account::Tokens;
@@ -78,6 +79,8 @@ pub struct Authenticator {
     clients: Option<ClientVerifier>,
     front_proxies: Option<ClientVerifier>,
     front_proxy_names: Vec<String>,
+    /// PEM of the authorities of clients and of front proxies.
+    authorities: [String; 2],
     /// Service account tokens: issued and verified.
     pub tokens: Tokens,
 }
@@ -92,12 +95,40 @@ impl Authenticator {
             [] => Ok(None),
             some => ClientVerifier::new(some.iter().map(Vec::as_slice)).map(Some),
         };
+        let pem = |authorities: &[Vec<u8>]| {
+            authorities.iter().map(|der| pki::pem::encode("CERTIFICATE", der)).collect()
+        };
         Ok(Self {
+            authorities: [pem(&options.client_authorities), pem(&options.front_proxy_authorities)],
             clients: verifier(&options.client_authorities)?,
             front_proxies: verifier(&options.front_proxy_authorities)?,
             front_proxy_names: options.front_proxy_names,
             tokens: Tokens::open(store, options.tokens, options.issuer).await?,
         })
+    }
+
+    /// The data of the `extension-apiserver-authentication` ConfigMap: whom extension API servers
+    /// shall trust to name users.
+    pub fn published(&self) -> Value {
+        let [clients, proxies] = &self.authorities;
+        let mut data = Map::new();
+        let mut set = |key: &str, value: &str| data.insert(key.to_owned(), json!(value));
+        if !clients.is_empty() {
+            set("client-ca-file", clients);
+        }
+        if !proxies.is_empty() {
+            set("requestheader-allowed-names", &json!(self.front_proxy_names).to_string());
+            set("requestheader-client-ca-file", proxies);
+            set("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#);
+            set("requestheader-group-headers", r#"["X-Remote-Group"]"#);
+            set("requestheader-username-headers", r#"["X-Remote-User"]"#);
+        }
+        Value::Object(data)
+    }
+
+    /// PEM of the authorities of clients: what pods get as `ca.crt`, too.
+    pub fn client_authorities(&self) -> &str {
+        &self.authorities[0]
     }
 
     /// Judges the certificate chain of a connection, leaf first. The TLS layer has proved that the

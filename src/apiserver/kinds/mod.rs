@@ -91,6 +91,11 @@ pub trait Hooks: Send + Sync {
         true
     }
 
+    /// Whether a client may give the status of a new object, as a kubelet does with its Node.
+    fn keeps_status_on_create(&self) -> bool {
+        false
+    }
+
     /// Seconds of graceful deletion: `None` deletes at once, as most kinds do. `asked` is the
     /// client's `gracePeriodSeconds`.
     fn grace_period(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
