@@ -326,7 +326,7 @@ impl<'a> Build<'a> {
                 _ => {}
             }
         }
-        // The table of hidden defaults names a field by its struct, also where it is inlined.
+        // The table of hidden defaults names a field by the struct that has it in JSON.
         let place = format!("{owner}.{name}");
         if let Some(default) = self.hidden.get(place.as_str()) {
             facets.get_or_insert_default().default = json(default);
@@ -400,6 +400,9 @@ impl<'a> Build<'a> {
                 },
             }
         };
+        if go_type == RESOURCE_LIST {
+            node.flags |= flag::DEFAULTS_BELOW;
+        }
         node.go_type = self.go_type(go_type);
         (node, facets)
     }
@@ -462,6 +465,9 @@ impl<'a> Build<'a> {
     }
 }
 
+/// The maps of quantities that defaulting rounds.
+const RESOURCE_LIST: &str = "core/v1.ResourceList";
+
 /// A type with a JSON form of its own.
 fn opaque(go_type: &str) -> Node {
     let (kind, wire) = match go_type {
@@ -504,8 +510,6 @@ fn json(text: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::schema::PatchStrategy;
 
@@ -530,10 +534,10 @@ mod tests {
         assert_eq!(ports.list_map_keys().collect::<Vec<_>>(), ["containerPort", "protocol"]);
         assert_eq!(ports.patch_merge_key(), Some("containerPort"));
         let port = ports.items().unwrap();
-        assert_eq!(port.field("protocol").unwrap().default(), Some(&json!("TCP")));
+        assert_eq!(port.field("protocol").unwrap().default(), json(r#""TCP""#).as_ref());
         assert_eq!(port.field("containerPort").unwrap().format(), Some("int32"));
         let policy = container.field("imagePullPolicy").unwrap();
-        assert_eq!(policy.enum_values(), [json!("Always"), json!("IfNotPresent"), json!("Never")]);
+        assert_eq!(policy.enum_values(), ["Always", "IfNotPresent", "Never"]);
         assert_eq!(container.field("args").unwrap().list_type(), ListType::Atomic);
         let limits = container.field("resources").unwrap().field("limits").unwrap();
         assert_eq!(limits.values().unwrap().kind(), Kind::Quantity);
@@ -604,6 +608,30 @@ mod tests {
         assert!(cells.is_none(), "not a kind");
         assert_eq!(inlined_path("core/v1.Volume", "hostPath"), ["VolumeSource"]);
         assert_eq!(inlined_path("core/v1.Volume", "name"), [""; 0]);
+    }
+
+    #[test]
+    fn hidden_defaults_have_their_fields() {
+        let graph = graph();
+        let text = inflate(DEFAULTS);
+        let lines = || text.lines().filter(|line| !line.starts_with('#'));
+        for line in lines() {
+            let (place, default) = line.split_once(' ').unwrap();
+            let (go_type, field) = place.rsplit_once('.').unwrap();
+            let node = graph.nodes.iter().find(|node| {
+                node.kind == Kind::Object && *graph.go_types[node.go_type as usize] == *go_type
+            });
+            let node = node.unwrap_or_else(|| panic!("no type {go_type}"));
+            let field = graph.field(node, field).unwrap_or_else(|| panic!("no field {place}"));
+            let facets = graph.facets(graph.node(field.node)).unwrap();
+            assert_eq!(facets.default, Some(json(default).unwrap()), "{place}");
+        }
+        assert!(lines().count() > 80);
+    }
+
+    #[test]
+    fn structs_have_no_more_fields_than_a_word_has_bits() {
+        assert!(graph().nodes.iter().all(|node| node.len <= 128));
     }
 
     #[test]

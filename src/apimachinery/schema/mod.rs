@@ -6,12 +6,19 @@
 
 mod builtin;
 mod crd;
+mod decode;
+mod default;
 mod graph;
 mod handle;
+mod leaf;
+mod prune;
 mod structural;
+mod text;
+mod trail;
 
 pub use builtin::{builtin, builtin_kinds, builtin_type};
 pub use crd::from_crd;
+pub use decode::{DecodeError, Decoded, decode_json};
 pub use graph::{Kind, ListType, PatchStrategy};
 pub use handle::Schema;
 pub use structural::errors as structural_errors;
