@@ -5,6 +5,7 @@
 //! miss. Adding one is a file and a line in [`CONTROLLERS`].
 
 mod context;
+mod endpointslice;
 mod expectations;
 mod ownership;
 mod pod;
@@ -25,6 +26,7 @@ type Controller = (&'static str, fn(Context) -> BoxFuture<'static, ()>);
 const CONTROLLERS: &[Controller] = &[
     ("serviceaccount-controller", |context| Box::pin(service_account::run(context))),
     ("root-ca-certificate-publisher-controller", |context| Box::pin(root_ca::run(context))),
+    ("endpointslice-controller", |context| Box::pin(endpointslice::run(context))),
     ("replicaset-controller", |context| Box::pin(replicaset::run(context))),
 ];
 
