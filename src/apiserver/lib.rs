@@ -1,25 +1,26 @@
 //! The Kubernetes API: HTTP, authentication, authorization, admission and the registry.
 
 pub mod admission;
+pub mod allocators;
 pub mod authentication;
 pub mod authorization;
 pub mod bootstrap;
 pub mod crd;
-mod discovery;
-mod health;
+pub mod discovery;
+pub mod health;
 pub mod http;
 pub mod kinds;
 pub mod local;
-mod metrics;
-mod openapi;
+pub mod metrics;
+pub mod openapi;
 pub mod registry;
 pub mod request;
-mod shared;
-mod subresources;
-mod table;
-mod verbs;
+pub mod shared;
+pub mod subresources;
+pub mod table;
+pub mod verbs;
 
-pub use http::{
+pub use self::http::{
     listener::serve,
     tls::{Identity, server_config},
 };

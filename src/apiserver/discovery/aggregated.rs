@@ -1,0 +1,115 @@
+//! Aggregated discovery: everything in one document for `/api` and one for `/apis`.
+
+use http::{HeaderMap, header};
+use serde_json::{Value, json};
+
+use super::{plain, tagged};
+use crate::{
+    http::body::Response,
+    registry::{
+        resource::{Resource, Version},
+        resources::Table,
+    },
+};
+
+/// The version of the aggregated form that a client prefers, if it prefers one.
+pub fn wanted(headers: &HeaderMap) -> Option<&'static str> {
+    let accept = headers.get(header::ACCEPT)?.to_str().ok()?;
+    // The order of the header is that of preference; qualities are not used here by any client.
+    accept.split(',').find_map(|clause| {
+        let mut parts = clause.split(';').map(str::trim);
+        let media = parts.next()?;
+        if media == "application/json" && !clause.contains("as=") {
+            return Some(None);
+        }
+        let parameters: Vec<&str> = parts.collect();
+        let discovery = media == "application/json"
+            && parameters.contains(&"g=apidiscovery.k8s.io")
+            && parameters.contains(&"as=APIGroupDiscoveryList");
+        match discovery {
+            true if parameters.contains(&"v=v2") => Some(Some("v2")),
+            _ => None,
+        }
+    })?
+}
+
+/// The document.
+pub fn answer(table: &Table, core: bool, version: &'static str, headers: &HeaderMap) -> Response {
+    let mut items = Vec::new();
+    if core {
+        items.push(json!({
+            "metadata": { "creationTimestamp": null },
+            "versions": [{ "version": "v1", "resources": resources(table, "", "v1"),
+                "freshness": "Current" }],
+        }));
+    } else {
+        for group in plain::group_list(table) {
+            let versions: Vec<Value> = group
+                .versions
+                .iter()
+                .map(|version| {
+                    json!({ "version": &**version, "freshness": "Current",
+                        "resources": resources(table, &group.name, version) })
+                })
+                .collect();
+            items.push(json!({
+                "metadata": { "name": &*group.name, "creationTimestamp": null },
+                "versions": versions,
+            }));
+        }
+    }
+    let document = json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {}, "items": items,
+    });
+    tagged(
+        serde_json::to_vec(&document).unwrap_or_default(),
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        headers,
+    )
+}
+
+fn resources(table: &Table, group: &str, version: &str) -> Vec<Value> {
+    table
+        .all
+        .iter()
+        .filter(|resource| &*resource.group_resource.group == group)
+        .filter_map(|resource| {
+            let served = resource.versions.iter().find(|v| &*v.gvk.version == version)?;
+            Some(entry(resource, served))
+        })
+        .collect()
+}
+
+fn entry(resource: &Resource, version: &Version) -> Value {
+    let mut entry = json!({
+        "resource": &*resource.names.plural,
+        "responseKind": { "group": &*version.gvk.group, "version": &*version.gvk.version,
+            "kind": &*version.gvk.kind },
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": &*resource.names.singular,
+        "verbs": resource.verbs,
+    });
+    let texts = |names: &[std::sync::Arc<str>]| -> Vec<Value> {
+        names.iter().map(|name| json!(&**name)).collect()
+    };
+    if !resource.names.short.is_empty() {
+        entry["shortNames"] = texts(&resource.names.short).into();
+    }
+    if !resource.names.categories.is_empty() {
+        entry["categories"] = texts(&resource.names.categories).into();
+    }
+    if !version.subresources.is_empty() {
+        let subresources = version.subresources.iter().map(|sub| {
+            let kind = sub.kind.as_ref().unwrap_or(&version.gvk);
+            json!({
+                "subresource": &*sub.name, "verbs": sub.verbs,
+                "responseKind": { "group": &*kind.group, "version": &*kind.version,
+                    "kind": &*kind.kind },
+            })
+        });
+        entry["subresources"] = subresources.collect::<Vec<_>>().into();
+    }
+    entry
+}

@@ -1,0 +1,100 @@
+//! Request bodies: read within a limit, then from JSON, YAML or protobuf into a value.
+
+use std::time::Duration;
+
+use apimachinery::Status;
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use crate::http::{
+    accept::{Media, SUPPORTED, SUPPORTED_CUSTOM},
+    json, yaml,
+};
+
+/// Larger bodies are refused; upstream's limit.
+pub const LIMIT: usize = 3 << 20;
+/// A body must be there after this long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A request body that has not been read, or one from inside the process.
+#[derive(Debug)]
+pub enum Payload {
+    /// From a connection.
+    Incoming(Incoming),
+    /// From inside the process.
+    Bytes(Bytes),
+}
+
+impl Payload {
+    /// Reads the whole body.
+    ///
+    /// # Errors
+    /// 413 when it is too large, 400 when the connection broke, 504 when it did not come.
+    pub async fn read(self) -> Result<Bytes, Status> {
+        let body = match self {
+            Self::Bytes(bytes) if bytes.len() > LIMIT => return Err(too_large()),
+            Self::Bytes(bytes) => return Ok(bytes),
+            Self::Incoming(body) => body,
+        };
+        let read = Limited::new(body, LIMIT).collect();
+        match tokio::time::timeout(PATIENCE, read).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+            Ok(Err(error)) => Err(Status::bad_request(format!("cannot read the body: {error}"))),
+            Err(_) => Err(Status::timeout("the request body did not come in time")),
+        }
+    }
+}
+
+fn too_large() -> Status {
+    Status::too_large(format!("Request entity too large: limit is {LIMIT}"))
+}
+
+/// A decoded body.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The object.
+    pub value: Value,
+    /// Fields that occurred more than once.
+    pub duplicates: Vec<String>,
+}
+
+/// The media type of a body: the header's, JSON without one.
+///
+/// # Errors
+/// 415 when it is none that is understood.
+pub fn media_type(headers: &HeaderMap, protobuf: bool) -> Result<Media, Status> {
+    let text = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
+    let name = text.unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    match name.as_str() {
+        "" | "application/json" => Ok(Media::Json),
+        "application/yaml" => Ok(Media::Yaml),
+        "application/vnd.kubernetes.protobuf" if protobuf => Ok(Media::Protobuf),
+        _ => Err(Status::unsupported_media_type(if protobuf {
+            &SUPPORTED
+        } else {
+            &SUPPORTED_CUSTOM
+        })),
+    }
+}
+
+/// Reads JSON or YAML.
+///
+/// # Errors
+/// 400 when it is neither.
+pub fn text(media: Media, body: &[u8]) -> Result<Decoded, Status> {
+    let parsed = match media {
+        Media::Yaml if !looks_like_json(body) => yaml::parse(body).map(|value| (value, Vec::new())),
+        _ => json::parse(body).map_err(|error| error.to_string()),
+    };
+    let (value, duplicates) = parsed
+        .map_err(|why| Status::bad_request(format!("error decoding the request body: {why}")))?;
+    Ok(Decoded { value, duplicates })
+}
+
+fn looks_like_json(body: &[u8]) -> bool {
+    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+}

@@ -1,0 +1,13 @@
+//! HTTP: the port, TLS, what requests ask and the form of answers.
+
+pub mod accept;
+pub mod body;
+pub mod decode;
+pub mod gzip;
+pub mod info;
+pub mod json;
+pub mod listener;
+pub mod query;
+pub mod router;
+pub mod tls;
+pub mod yaml;

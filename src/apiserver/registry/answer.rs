@@ -1,0 +1,468 @@
+//! From objects to what goes over the wire: JSON as stored, or YAML, protobuf, tables, metadata.
+
+use std::sync::Arc;
+
+use apimachinery::{GroupVersionKind, Object, Status};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    http::{
+        accept::{Format, Media, Target},
+        body::{Body, Pieces, Response},
+        yaml,
+    },
+    registry::{Call, convert, modify::stored_value, resource::Endpoint},
+    table::{self, Include},
+};
+
+/// The answer to a request.
+pub struct Answer {
+    /// Status code.
+    pub code: StatusCode,
+    /// What is sent.
+    pub content: Content,
+}
+
+/// What is sent.
+pub enum Content {
+    /// An object as stored.
+    Object(Arc<Object>),
+    /// An object of the storage version.
+    Value(Value),
+    /// An object of another kind, in the version in which it is sent.
+    Other(GroupVersionKind, Value),
+    /// Objects.
+    List(List),
+    /// A Status.
+    Status(Status),
+    /// Something that is finished.
+    Response(Response),
+}
+
+/// Objects with what a list says about them.
+pub struct List {
+    /// The objects.
+    pub objects: Vec<Arc<Object>>,
+    /// The revision that the list shows.
+    pub revision: u64,
+    /// The continue token.
+    pub next: Option<String>,
+    /// How many objects are left for further pages.
+    pub remaining: Option<usize>,
+}
+
+impl List {
+    fn metadata(&self) -> Value {
+        let mut metadata = json!({ "resourceVersion": self.revision.to_string() });
+        if let Some(next) = &self.next {
+            metadata["continue"] = next.as_str().into();
+        }
+        if let Some(remaining) = self.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+        metadata
+    }
+}
+
+impl Answer {
+    /// 200.
+    pub fn ok(content: Content) -> Self {
+        Self { code: StatusCode::OK, content }
+    }
+
+    /// 201.
+    pub fn created(content: Content) -> Self {
+        Self { code: StatusCode::CREATED, content }
+    }
+
+    /// The response, in the form that the client wants.
+    ///
+    /// # Errors
+    /// 406 when the content has no such form.
+    pub fn respond(self, call: &Call<'_>) -> Result<Response, Status> {
+        let mut representation = Representation::of(call)?;
+        let format = call.format;
+        let body = match self.content {
+            Content::Response(response) => return Ok(response),
+            Content::Status(status) => {
+                return Ok(respond(self.code, format, &status.to_value()));
+            }
+            Content::Other(kind, value) => match format.media {
+                Media::Protobuf => Body::from(representation.protobuf(&kind, &value)?),
+                _ => return Ok(respond(self.code, format, &value)),
+            },
+            Content::Object(object) => Body::from(representation.object(&object)?),
+            Content::Value(value) => Body::from(representation.value(value)?),
+            Content::List(list) => representation.list(&list)?,
+        };
+        Ok(with_type(self.code, format.media, body))
+    }
+}
+
+/// A response with `value` as JSON or YAML.
+pub fn respond(code: StatusCode, format: Format, value: &Value) -> Response {
+    let (media, body) = match format.media {
+        Media::Yaml => (Media::Yaml, yaml::write(value).into_bytes()),
+        _ if format.pretty => (Media::Json, serde_json::to_vec_pretty(value).unwrap_or_default()),
+        _ => (Media::Json, serde_json::to_vec(value).unwrap_or_default()),
+    };
+    with_type(code, media, Body::from(body))
+}
+
+fn with_type(code: StatusCode, media: Media, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    let value = HeaderValue::from_static(media.as_str());
+    response.headers_mut().insert(header::CONTENT_TYPE, value);
+    response
+}
+
+/// The form in which the objects of an endpoint are sent to a client.
+pub struct Representation {
+    endpoint: Endpoint,
+    format: Format,
+    include: Include,
+    /// Tables of a watch carry their columns once.
+    headers_sent: bool,
+}
+
+#[derive(Deserialize)]
+struct MetadataOnly<'a> {
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+}
+
+impl Representation {
+    /// What the request wants.
+    ///
+    /// # Errors
+    /// 400 for an `includeObject` that does not exist.
+    pub fn of(call: &Call<'_>) -> Result<Self, Status> {
+        let include = match call.format.target {
+            Target::Table => Include::parse(call.query.get("includeObject").unwrap_or_default())?,
+            _ => Include::Metadata,
+        };
+        let endpoint = call.endpoint.clone();
+        Ok(Self { endpoint, format: call.format, include, headers_sent: false })
+    }
+
+    /// Whether stored bytes go out as they are.
+    fn passes(&self, object: &Object) -> bool {
+        let Format { media, pretty, target, .. } = self.format;
+        media == Media::Json
+            && !pretty
+            && target == Target::Object
+            && !convert::is_due(&self.endpoint, object)
+    }
+
+    /// One stored object.
+    fn object(&mut self, object: &Object) -> Result<Bytes, Status> {
+        if self.passes(object) {
+            return Ok(object.body.clone());
+        }
+        if self.format.target == Target::Metadata && self.format.media == Media::Json {
+            let partial = self.partial(object)?;
+            if !self.format.pretty {
+                return Ok(partial);
+            }
+            let value = serde_json::from_slice(&partial).unwrap_or_default();
+            return self.encode(value);
+        }
+        let value = stored_value(object)?;
+        self.value(value)
+    }
+
+    /// One object of the storage version.
+    fn value(&mut self, value: Value) -> Result<Bytes, Status> {
+        let meta_version = self.format.meta_version();
+        let value = match self.format.target {
+            Target::Object => convert::from_storage(&self.endpoint, value)?,
+            Target::Metadata => partial_value(&value, meta_version),
+            Target::MetadataList => {
+                return Err(not_acceptable(&format!(
+                    "you requested PartialObjectMetadataList, but the requested object is not a \
+                     list ({})",
+                    self.endpoint.version().gvk.kind
+                )));
+            }
+            Target::Table => self.table(vec![value], json!({})),
+        };
+        self.encode(value)
+    }
+
+    /// A finished value: of the endpoint's kind, or one of the meta kinds.
+    fn encode(&self, value: Value) -> Result<Bytes, Status> {
+        Ok(match self.format.media {
+            Media::Yaml => yaml::write(&value).into(),
+            Media::Protobuf => {
+                let kind = value_kind(&value);
+                self.protobuf(&kind, &value)?.into()
+            }
+            Media::Json if self.format.pretty => {
+                serde_json::to_vec_pretty(&value).unwrap_or_default().into()
+            }
+            Media::Json => serde_json::to_vec(&value).unwrap_or_default().into(),
+        })
+    }
+
+    fn protobuf(&self, kind: &GroupVersionKind, value: &Value) -> Result<Vec<u8>, Status> {
+        crate::registry::normalize::to_protobuf(kind, value)
+    }
+
+    fn partial(&self, object: &Object) -> Result<Bytes, Status> {
+        let raw: MetadataOnly<'_> = serde_json::from_slice(&object.body)
+            .map_err(|error| Status::internal(format!("stored object is damaged: {error}")))?;
+        let metadata = raw.metadata.get();
+        let mut out = BytesMut::with_capacity(metadata.len() + 96);
+        out.put_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
+        out.put_slice(self.format.meta_version().as_bytes());
+        out.put_slice(b"\",\"metadata\":");
+        out.put_slice(metadata.as_bytes());
+        out.put_u8(b'}');
+        Ok(out.freeze())
+    }
+
+    fn table(&self, objects: Vec<Value>, metadata: Value) -> Value {
+        let meta_version = self.format.meta_version();
+        table::table(&self.endpoint, objects, self.include, metadata, meta_version)
+    }
+
+    fn list(&mut self, list: &List) -> Result<Body, Status> {
+        let Format { media, pretty, target, .. } = self.format;
+        if media == Media::Json && !pretty {
+            match target {
+                Target::Object => return self.json_list(list),
+                Target::Metadata => {
+                    return Err(not_acceptable(&format!(
+                        "you requested PartialObjectMetadata, but the requested object is a list \
+                         ({})",
+                        self.endpoint.version().list_kind
+                    )));
+                }
+                Target::MetadataList => return self.json_metadata_list(list),
+                Target::Table => {}
+            }
+        }
+        let values = list.objects.iter().map(|object| stored_value(object));
+        let value = match target {
+            Target::Table => {
+                let values = values.collect::<Result<Vec<_>, _>>()?;
+                self.table(values, list.metadata())
+            }
+            Target::Object => {
+                let mut items = Vec::with_capacity(list.objects.len());
+                for value in values {
+                    let mut item = convert::from_storage(&self.endpoint, value?)?;
+                    if !self.endpoint.resource.is_custom()
+                        && let Some(fields) = item.as_object_mut()
+                    {
+                        fields.remove("apiVersion");
+                        fields.remove("kind");
+                    }
+                    items.push(item);
+                }
+                let version = self.endpoint.version();
+                json!({
+                    "kind": &*version.list_kind, "apiVersion": version.api_version(),
+                    "metadata": list.metadata(), "items": items,
+                })
+            }
+            Target::Metadata | Target::MetadataList => {
+                let meta_version = self.format.meta_version();
+                let mut items = Vec::with_capacity(list.objects.len());
+                for value in values {
+                    items.push(partial_value(&value?, meta_version));
+                }
+                json!({
+                    "kind": "PartialObjectMetadataList", "apiVersion": meta_version,
+                    "metadata": list.metadata(), "items": items,
+                })
+            }
+        };
+        Ok(Body::from(self.encode(value)?))
+    }
+
+    /// `{"kind":…,"apiVersion":…,"metadata":…,"items":[` in front of the stored bytes.
+    fn json_list(&mut self, list: &List) -> Result<Body, Status> {
+        let version = self.endpoint.version();
+        let head = list_head(&version.list_kind, &version.api_version(), list);
+        let strip = !self.endpoint.resource.is_custom();
+        let mut pieces: Vec<Bytes> = Vec::with_capacity(list.objects.len() * 2 + 2);
+        pieces.push(head);
+        for (at, object) in list.objects.iter().enumerate() {
+            if at > 0 {
+                pieces.push(Bytes::from_static(b","));
+            }
+            let body = if convert::is_due(&self.endpoint, object) {
+                let value = convert::from_storage(&self.endpoint, stored_value(object)?)?;
+                Bytes::from(serde_json::to_vec(&value).unwrap_or_default())
+            } else {
+                object.body.clone()
+            };
+            if strip {
+                strip_type(&body, &self.endpoint.version().prefix, &mut pieces);
+            } else {
+                pieces.push(body);
+            }
+        }
+        Ok(joined(pieces))
+    }
+
+    fn json_metadata_list(&self, list: &List) -> Result<Body, Status> {
+        let meta_version = self.format.meta_version();
+        let mut pieces = Vec::with_capacity(list.objects.len() * 2 + 2);
+        pieces.push(list_head("PartialObjectMetadataList", meta_version, list));
+        for (at, object) in list.objects.iter().enumerate() {
+            if at > 0 {
+                pieces.push(Bytes::from_static(b","));
+            }
+            pieces.push(self.partial(object)?);
+        }
+        Ok(joined(pieces))
+    }
+}
+
+fn list_head(kind: &str, api_version: &str, list: &List) -> Bytes {
+    let metadata = list.metadata();
+    format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
+    )
+    .into()
+}
+
+fn joined(mut pieces: Vec<Bytes>) -> Body {
+    pieces.push(Bytes::from_static(b"]}"));
+    let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+    Body::Pieces(Pieces::new(length, pieces.into_iter()))
+}
+
+/// Pushes the bytes of a list item: those of the object without `apiVersion` and `kind`, which the
+/// list says for all. `prefix` is how most objects begin.
+fn strip_type(body: &Bytes, prefix: &str, pieces: &mut Vec<Bytes>) {
+    if body.starts_with(prefix.as_bytes()) {
+        pieces.push(Bytes::from_static(b"{"));
+        // The prefix ends with the quote that opens the next field's name.
+        pieces.push(body.slice(prefix.len() - 1..));
+        return;
+    }
+    let start = pieces.len();
+    let mut first = true;
+    pieces.push(Bytes::from_static(b"{"));
+    for field in crate::registry::scan::fields(body) {
+        if matches!(&body[field.name.clone()], b"apiVersion" | b"kind") {
+            continue;
+        }
+        if !first {
+            pieces.push(Bytes::from_static(b","));
+        }
+        first = false;
+        pieces.push(body.slice(field.whole));
+    }
+    if first {
+        // Not an object of the form that is stored: sent as it is.
+        pieces.truncate(start);
+        pieces.push(body.clone());
+    } else {
+        pieces.push(Bytes::from_static(b"}"));
+    }
+}
+
+/// `value` as PartialObjectMetadata.
+pub fn partial_value(value: &Value, meta_version: &str) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata", "apiVersion": meta_version,
+        "metadata": value.get("metadata").cloned().unwrap_or_default(),
+    })
+}
+
+fn value_kind(value: &Value) -> GroupVersionKind {
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    GroupVersionKind::from_api_version(text("apiVersion"), text("kind"))
+}
+
+fn not_acceptable(message: &str) -> Status {
+    Status::failure(406, "NotAcceptable", message)
+}
+
+/// Writes a watch event with a stored object.
+pub fn write_event(
+    representation: &mut Representation,
+    kind: &str,
+    object: &Object,
+    out: &mut BytesMut,
+) {
+    let body = match representation.format.target {
+        Target::Table if representation.headers_sent => stored_value(object).and_then(|value| {
+            let mut table = representation.table(vec![value], row_metadata(object.revision));
+            table["columnDefinitions"] = Value::Null;
+            representation.encode(table)
+        }),
+        Target::Table => stored_value(object).and_then(|value| {
+            let table = representation.table(vec![value], row_metadata(object.revision));
+            representation.encode(table)
+        }),
+        _ => representation.object(object),
+    };
+    representation.headers_sent = true;
+    match body {
+        Ok(body) => frame(representation, kind, &body, out),
+        Err(status) => write_error_event(representation, &status, out),
+    }
+}
+
+fn row_metadata(revision: u64) -> Value {
+    json!({ "resourceVersion": revision.to_string() })
+}
+
+/// Writes a bookmark: an object of the kind with nothing but a revision.
+pub fn write_bookmark(
+    representation: &mut Representation,
+    revision: u64,
+    annotation: Option<&str>,
+    out: &mut BytesMut,
+) {
+    let version = representation.endpoint.version();
+    let mut object = json!({
+        "kind": &*version.gvk.kind, "apiVersion": version.api_version(),
+        "metadata": { "resourceVersion": revision.to_string() },
+    });
+    if let Some(annotation) = annotation {
+        object["metadata"]["annotations"] = json!({ annotation: "true" });
+    }
+    let meta_version = representation.format.meta_version();
+    let object = match representation.format.target {
+        Target::Object => object,
+        Target::Metadata | Target::MetadataList => partial_value(&object, meta_version),
+        Target::Table => {
+            let mut table = table::bookmark(&object, meta_version);
+            table["metadata"] = row_metadata(revision);
+            table
+        }
+    };
+    if let Ok(body) = representation.encode(object) {
+        frame(representation, "BOOKMARK", &body, out);
+    }
+}
+
+/// Writes the event with which a watch fails.
+pub fn write_error_event(representation: &Representation, status: &Status, out: &mut BytesMut) {
+    if let Ok(body) = representation.encode(status.to_value()) {
+        frame(representation, "ERROR", &body, out);
+    }
+}
+
+fn frame(representation: &Representation, kind: &str, body: &[u8], out: &mut BytesMut) {
+    if representation.format.media == Media::Protobuf {
+        crate::registry::normalize::protobuf_event(kind, body, out);
+        return;
+    }
+    out.reserve(body.len() + 32);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(kind.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(body);
+    out.put_slice(b"}\n");
+}

@@ -1,0 +1,310 @@
+//! Watch: what changes, as it changes, from a given revision or from the objects that exist.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use apimachinery::{Draft, Object, Status};
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, stream};
+use http::{StatusCode, header};
+use rand::RngExt;
+use storage::{Event, EventKind, Watch};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    http::{
+        accept::{Media, SUPPORTED_STREAMS},
+        body::{Body, BoxError, Response},
+    },
+    registry::{
+        Call,
+        answer::{self, Representation},
+        get::future_revision,
+        list,
+        options::ListOptions,
+        resource::Endpoint,
+        selection::Selection,
+    },
+};
+
+/// Annotation of the bookmark behind the objects that existed when the watch began.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+/// How often a client that understands bookmarks is told where it is.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+/// A watch without a timeout ends after this long, or up to twice as long.
+const LONGEST: Duration = Duration::from_secs(1800);
+/// Events are joined up to about this many bytes.
+const CHUNK: usize = 32 << 10;
+
+/// What a watcher learns.
+#[derive(Clone, Debug)]
+pub enum Occurrence {
+    /// The object came into the selection.
+    Added(Arc<Object>),
+    /// The object changed within the selection.
+    Modified(Arc<Object>),
+    /// The object left the selection, or the store.
+    Deleted(Arc<Object>),
+    /// Everything up to this revision has been told; `true` right after the objects that existed.
+    Bookmark(u64, bool),
+}
+
+/// A selection of a collection's events.
+pub struct Source {
+    selection: Selection,
+    watch: Watch,
+    /// Objects that existed, still to be told.
+    initial: VecDeque<Arc<Object>>,
+    /// The bookmark to tell after them.
+    synced: Option<u64>,
+}
+
+impl Source {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// 410 when the history does not reach back to the revision asked for, 504 when that has not
+    /// been reached yet.
+    pub fn open(
+        endpoint: &Endpoint,
+        selection: Selection,
+        options: &ListOptions,
+        current: u64,
+    ) -> Result<Self, Status> {
+        let Some(collection) = endpoint.resource.collection.as_ref() else {
+            return Err(Status::method_not_allowed(&endpoint.resource.group_resource, "watch"));
+        };
+        let legacy =
+            options.send_initial_events.is_none() && matches!(options.revision, None | Some(0));
+        let with_initial = legacy || options.send_initial_events == Some(true);
+        if with_initial {
+            if let Some(asked) = options.revision.filter(|asked| *asked > current) {
+                return Err(future_revision(asked, current));
+            }
+            let snapshot = collection.snapshot();
+            let watch = collection
+                .watch(snapshot.revision())
+                .map_err(|expired| Status::too_old(snapshot.revision(), expired.oldest))?;
+            let initial = list::select(&snapshot, &selection).into();
+            let synced = options.bookmarks.then_some(snapshot.revision());
+            return Ok(Self { selection, watch, initial, synced });
+        }
+        let since = match options.revision {
+            None | Some(0) => collection.snapshot().revision(),
+            Some(since) => since,
+        };
+        let watch =
+            collection.watch(since).map_err(|expired| Status::too_old(since, expired.oldest))?;
+        Ok(Self { selection, watch, initial: VecDeque::new(), synced: None })
+    }
+
+    /// The next occurrence; waits for one. Safe to drop while waiting.
+    ///
+    /// # Errors
+    /// 410 when the watcher was too slow.
+    pub async fn next(&mut self) -> Result<Occurrence, Status> {
+        loop {
+            if let Some(ready) = self.try_next()? {
+                return Ok(ready);
+            }
+            let event = self.watch.next().await;
+            let event =
+                event.map_err(|gone| Status::too_old(self.watch.delivered(), gone.oldest))?;
+            if let Some(occurrence) = self.judge(event) {
+                return Ok(occurrence);
+            }
+        }
+    }
+
+    /// The next occurrence if there is one already.
+    ///
+    /// # Errors
+    /// 410 when the watcher was too slow.
+    pub fn try_next(&mut self) -> Result<Option<Occurrence>, Status> {
+        if let Some(object) = self.initial.pop_front() {
+            return Ok(Some(Occurrence::Added(object)));
+        }
+        if let Some(revision) = self.synced.take() {
+            return Ok(Some(Occurrence::Bookmark(revision, true)));
+        }
+        loop {
+            let event = self.watch.try_next();
+            let event =
+                event.map_err(|gone| Status::too_old(self.watch.delivered(), gone.oldest))?;
+            let Some(event) = event else { return Ok(None) };
+            if let Some(occurrence) = self.judge(event) {
+                return Ok(Some(occurrence));
+            }
+        }
+    }
+
+    /// Up to where everything has been told.
+    pub fn delivered(&self) -> u64 {
+        self.watch.delivered()
+    }
+
+    /// What an event is to this selection: an object that begins to match is added, one that no
+    /// longer does is deleted, whatever happened to it really.
+    fn judge(&self, event: Event) -> Option<Occurrence> {
+        let matched = event.previous.as_ref().is_some_and(|object| self.selection.matches(object));
+        if event.kind == EventKind::Deleted {
+            let meant = matched || self.selection.matches(&event.object);
+            return meant.then_some(Occurrence::Deleted(event.object));
+        }
+        match (matched, self.selection.matches(&event.object)) {
+            (true, true) => Some(Occurrence::Modified(event.object)),
+            (false, true) => Some(Occurrence::Added(event.object)),
+            (true, false) => {
+                let last = event.previous.as_ref().and_then(|last| at(last, event.revision));
+                Some(Occurrence::Deleted(last.unwrap_or(event.object)))
+            }
+            (false, false) => None,
+        }
+    }
+}
+
+/// `object` as if it had been written at `revision`: the last state that a watcher may see of an
+/// object which left its selection, at the revision at which it left.
+fn at(object: &Object, revision: u64) -> Option<Arc<Object>> {
+    let value = object.value().ok()?;
+    Some(Draft::new(&value, &[] as &[&str]).ok()?.seal(revision))
+}
+
+/// Answers a watch.
+///
+/// # Errors
+/// The Status that refuses it; later ones come as events of type ERROR.
+pub fn watch(call: &Call<'_>, options: &ListOptions) -> Result<Response, Status> {
+    let selection = Selection::new(&call.endpoint, call.namespace(), &call.info.name, options)?;
+    let media = call.format.media;
+    if media == Media::Yaml {
+        return Err(Status::not_acceptable(&SUPPORTED_STREAMS));
+    }
+    let representation = Representation::of(call)?;
+    let source = Source::open(&call.endpoint, selection, options, call.server.store.revision())?;
+    let timeout = match options.timeout {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => LONGEST.mul_f64(1.0 + rand::rng().random::<f64>()),
+    };
+    let feed = Feed {
+        source,
+        representation,
+        stop: call.server.stop.clone(),
+        end: Box::pin(tokio::time::sleep(timeout)),
+        bookmark: options.bookmarks.then(|| Box::pin(tokio::time::sleep(BOOKMARKS))),
+        told: 0,
+        done: false,
+    };
+    let content_type = match media {
+        Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
+    let mut response = Response::new(Body::stream(feed.stream()));
+    *response.status_mut() = StatusCode::OK;
+    let value = http::HeaderValue::from_static(content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, value);
+    Ok(response)
+}
+
+/// A watch on its way to a client.
+struct Feed {
+    source: Source,
+    representation: Representation,
+    stop: CancellationToken,
+    end: std::pin::Pin<Box<Sleep>>,
+    bookmark: Option<std::pin::Pin<Box<Sleep>>>,
+    /// The last revision that the client knows of.
+    told: u64,
+    done: bool,
+}
+
+impl Feed {
+    fn stream(self) -> impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static {
+        stream::unfold(self, |mut feed| async move {
+            let chunk = feed.chunk().await?;
+            Some((Ok(chunk), feed))
+        })
+    }
+
+    async fn chunk(&mut self) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        while out.is_empty() {
+            if self.done {
+                return None;
+            }
+            let occurrence = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                occurrence = self.source.next() => occurrence,
+                () = self.end.as_mut() => {
+                    self.done = true;
+                    self.tell_place(&mut out);
+                    continue;
+                }
+                () = alarm(&mut self.bookmark) => {
+                    self.tell_place(&mut out);
+                    if let Some(alarm) = &mut self.bookmark {
+                        alarm.as_mut().reset(Instant::now() + BOOKMARKS);
+                    }
+                    continue;
+                }
+            };
+            let mut next = occurrence.map(Some);
+            loop {
+                match next {
+                    Ok(None) => break,
+                    Ok(Some(occurrence)) => self.write(&occurrence, &mut out),
+                    Err(status) => {
+                        self.done = true;
+                        answer::write_error_event(&self.representation, &status, &mut out);
+                        break;
+                    }
+                }
+                if out.len() >= CHUNK {
+                    break;
+                }
+                next = self.source.try_next();
+            }
+        }
+        Some(out.freeze())
+    }
+
+    /// A bookmark, where the client wants them and does not know the place already.
+    fn tell_place(&mut self, out: &mut BytesMut) {
+        // Looking for an event moves the place on when there is none.
+        while let Ok(Some(occurrence)) = self.source.try_next() {
+            self.write(&occurrence, out);
+        }
+        let place = self.source.delivered();
+        if self.bookmark.is_some() && place > self.told {
+            self.write(&Occurrence::Bookmark(place, false), out);
+        }
+    }
+
+    fn write(&mut self, occurrence: &Occurrence, out: &mut BytesMut) {
+        self.told = match occurrence {
+            Occurrence::Added(o) | Occurrence::Modified(o) | Occurrence::Deleted(o) => {
+                self.told.max(o.revision)
+            }
+            Occurrence::Bookmark(revision, _) => *revision,
+        };
+        let (kind, object) = match occurrence {
+            Occurrence::Added(object) => ("ADDED", object),
+            Occurrence::Modified(object) => ("MODIFIED", object),
+            Occurrence::Deleted(object) => ("DELETED", object),
+            Occurrence::Bookmark(revision, synced) => {
+                let annotation = synced.then_some(INITIAL_EVENTS_END);
+                answer::write_bookmark(&mut self.representation, *revision, annotation, out);
+                return;
+            }
+        };
+        answer::write_event(&mut self.representation, kind, object, out);
+    }
+}
+
+async fn alarm(timer: &mut Option<std::pin::Pin<Box<Sleep>>>) {
+    match timer {
+        Some(timer) => timer.as_mut().await,
+        None => std::future::pending().await,
+    }
+}

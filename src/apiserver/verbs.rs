@@ -1,0 +1,89 @@
+//! Which room answers a request on a resource.
+
+use apimachinery::Status;
+use http::request::Parts;
+
+use crate::{
+    http::{body::Response, decode::Payload, router::not_found},
+    registry::{
+        Call, create::create, delete::delete, delete_collection::delete_collection, get::get,
+        list::list, options::ListOptions, patch::patch, update::update, watch::watch,
+    },
+    subresources,
+};
+
+/// Answers one request.
+///
+/// # Errors
+/// The Status that refuses it.
+pub async fn dispatch(
+    call: &Call<'_>,
+    parts: &mut Parts,
+    body: Payload,
+) -> Result<Response, Status> {
+    let info = call.info;
+    let resource = call.resource();
+    // A namespaced path to a cluster-scoped resource is no path of the API, nor is an object of a
+    // namespaced resource without its namespace.
+    let namespaced_path = !info.namespace.is_empty() && &*resource.names.plural != "namespaces";
+    if namespaced_path && !resource.namespaced {
+        return Ok(not_found());
+    }
+    let needs_namespace =
+        !info.name.is_empty() && matches!(&*info.verb, "get" | "update" | "patch" | "delete");
+    if resource.namespaced
+        && info.namespace.is_empty()
+        && (needs_namespace || !info.subresource.is_empty())
+    {
+        return Ok(not_found());
+    }
+    if !info.subresource.is_empty() {
+        let Some(sub) = call.endpoint.version().subresource(&info.subresource) else {
+            return Ok(not_found());
+        };
+        if !sub.verbs.contains(&&*info.verb) {
+            return Err(unsupported(call));
+        }
+        return subresources::dispatch(call, parts, body).await;
+    }
+    if !call.rest.path.is_empty() {
+        return Ok(not_found());
+    }
+    if !resource.verbs.contains(&&*info.verb) {
+        return Err(unsupported(call));
+    }
+    if resource.collection.is_none() {
+        return subresources::virtual_resource(call, body).await?.respond(call);
+    }
+    let answer = match &*info.verb {
+        "get" => get(call)?,
+        "list" => {
+            let options = ListOptions::parse(call.query, false)?;
+            if options.watch {
+                return watch(call, &options);
+            }
+            list(call, &options)?
+        }
+        "watch" => return watch(call, &ListOptions::parse(call.query, true)?),
+        "create" if !info.name.is_empty() => return Err(unsupported(call)),
+        "create" => create(call, body).await?,
+        "update" => update(call, body).await?,
+        "patch" => patch(call, body).await?,
+        "delete" => delete(call, body).await?,
+        "deletecollection" => delete_collection(call, body).await?,
+        _ => return Err(unsupported(call)),
+    };
+    answer.respond(call)
+}
+
+/// 405. Upstream's router answers it for what no handler is installed for.
+fn unsupported(call: &Call<'_>) -> Status {
+    let mut status = Status::failure(
+        405,
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource",
+    );
+    status.details.group = call.group_resource().group.to_string();
+    status.details.kind = call.group_resource().resource.to_string();
+    status
+}
