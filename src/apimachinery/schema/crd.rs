@@ -78,7 +78,8 @@ impl Build {
                     _ => self.anything(),
                 }
             }
-            Kind::Array => {
+            // Below a junctor a schema speaks of items without a type.
+            Kind::Array | Kind::Any => {
                 if let Some(items) = s.get("items") {
                     node.child = self.node(items, false, depth + 1);
                 }

@@ -8,13 +8,15 @@ mod builtin;
 mod crd;
 mod decode;
 mod default;
-mod graph;
+mod formats;
+pub(crate) mod graph;
 mod handle;
 mod leaf;
 mod prune;
 mod structural;
 mod text;
 mod trail;
+mod validate;
 
 pub use builtin::{builtin, builtin_kinds, builtin_type};
 pub use crd::from_crd;
