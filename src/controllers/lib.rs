@@ -5,6 +5,7 @@
 //! miss. Adding one is a file and a line in [`CONTROLLERS`].
 
 mod context;
+mod deployment;
 mod endpointslice;
 mod expectations;
 mod ownership;
@@ -27,6 +28,7 @@ const CONTROLLERS: &[Controller] = &[
     ("serviceaccount-controller", |context| Box::pin(service_account::run(context))),
     ("root-ca-certificate-publisher-controller", |context| Box::pin(root_ca::run(context))),
     ("endpointslice-controller", |context| Box::pin(endpointslice::run(context))),
+    ("deployment-controller", |context| Box::pin(deployment::run(context))),
     ("replicaset-controller", |context| Box::pin(replicaset::run(context))),
 ];
 

@@ -1,0 +1,147 @@
+//! Deployment: rolls ReplicaSets from one pod template to the next.
+//!
+//! One pass looks at all ReplicaSets of a Deployment, makes sure that the one of the current
+//! template exists, brings their sizes one step closer to the goal, and writes the status. Every
+//! step is taken anew from what is observed, so a pass may be lost at any point.
+
+mod condition;
+mod revision;
+mod rolling;
+mod rollout;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use apimachinery::{Key, selector::labels::Selector};
+use client::{
+    Error, Informer, Informers, Patch, PatchParams, WorkQueue,
+    controller::{Action, ReconcileError},
+    informer::parse_or_warn,
+};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, DeploymentStatus, ReplicaSet},
+    core::v1::Pod,
+};
+use serde_json::json;
+
+use self::rollout::Rollout;
+use crate::{
+    Context,
+    ownership::{claim, controller_key, index_orphans},
+};
+
+struct Controller {
+    context: Context,
+    deployments: Informer,
+    sets: Informer,
+    pods: Informer,
+    queue: Arc<WorkQueue<Key>>,
+}
+
+/// Runs the controller.
+pub(crate) async fn run(context: Context) {
+    let controller = Arc::new(Controller {
+        deployments: context.informers.of::<Deployment>(),
+        sets: context.informers.of::<ReplicaSet>(),
+        pods: context.informers.of::<Pod>(),
+        queue: Arc::new(WorkQueue::new()),
+        context,
+    });
+    index_orphans(&controller.sets);
+    let queue = controller.queue.clone();
+    controller.deployments.on_change(move |change| queue.add(change.object().key.clone()));
+    let this = controller.clone();
+    controller.sets.on_change(move |change| {
+        let set = change.object();
+        let previous = change.previous().and_then(|old| controller_key(old, "Deployment"));
+        let owner = controller_key(set, "Deployment");
+        if owner.is_none() && set.controller().is_none() {
+            // An orphan: whichever Deployment's selector matches will adopt it.
+            for deployment in this.deployments.in_namespace(&set.key.namespace) {
+                this.queue.add(deployment.key.clone());
+            }
+        }
+        previous.into_iter().chain(owner).for_each(|key| this.queue.add(key));
+    });
+    let this = controller.clone();
+    controller.pods.on_change(move |change| {
+        // Strategy Recreate waits for the last old pod to be gone.
+        let pod = change.object();
+        let gone = matches!(change, client::Change::Delete(_));
+        let Some(set) = controller_key(pod, "ReplicaSet").filter(|_| gone) else { return };
+        if let Some(owner) = this.sets.get(&set).and_then(|set| controller_key(&set, "Deployment"))
+        {
+            this.queue.add(owner);
+        }
+    });
+    let (deployments, sets) = (&controller.deployments, &controller.sets);
+    Informers::synced(&[deployments, sets, &controller.pods]).await;
+    let this = controller.clone();
+    let work = move |key| {
+        let this = this.clone();
+        async move { this.reconcile(key).await }
+    };
+    controller.context.work(controller.queue.clone(), 5, work).await;
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<Action, ReconcileError> {
+        let Some(object) = self.deployments.get(&key) else { return Ok(Action::Done) };
+        let mut deployment: Deployment = object.parse()?;
+        let Some(selector) = selector_of(&deployment) else { return Ok(Action::Done) };
+        let api = self.context.client.namespaced::<ReplicaSet>(&key.namespace);
+        let claimed = claim(&deployment, &selector, &self.sets, &api).await?;
+        let sets: Vec<ReplicaSet> = claimed.iter().filter_map(|set| parse_or_warn(set)).collect();
+        let before = deployment.status.clone().unwrap_or_default();
+        let mut rollout = Rollout::new(&self.context, &mut deployment, sets);
+        let finished = if object.deleting {
+            Ok(())
+        } else {
+            rollout.advance(|sets| self.has_pods(sets)).await
+        };
+        let after = rollout.status();
+        self.write_status(&deployment, &before, &after).await?;
+        finished?;
+        let again = condition::deadline_in(&deployment, &after);
+        Ok(again.map_or(Action::Done, |delay| Action::Again(delay + Duration::from_secs(1))))
+    }
+
+    /// Whether any pod of `sets` still runs or may start.
+    fn has_pods(&self, sets: &[ReplicaSet]) -> bool {
+        sets.iter().any(|set| {
+            let pods = self.pods.owned_by(set.metadata.uid.as_deref().unwrap_or_default());
+            pods.into_iter().filter_map(crate::pod::PodFacts::read).any(|pod| !pod.is_over())
+        })
+    }
+
+    async fn write_status(
+        &self,
+        deployment: &Deployment,
+        before: &DeploymentStatus,
+        after: &DeploymentStatus,
+    ) -> Result<(), Error> {
+        if before == after {
+            return Ok(());
+        }
+        let meta = &deployment.metadata;
+        let (name, namespace) = (meta.name.as_deref(), meta.namespace.as_deref());
+        let api = self.context.client.namespaced::<Deployment>(namespace.unwrap_or_default());
+        // A merge patch leaves alone what it does not name: what is no longer there becomes null.
+        let mut status = serde_json::to_value(after).unwrap_or_default();
+        for (field, _) in
+            serde_json::to_value(before).unwrap_or_default().as_object().into_iter().flatten()
+        {
+            if status.get(field).is_none() {
+                status[field] = serde_json::Value::Null;
+            }
+        }
+        let patch = json!({"metadata": {"uid": meta.uid}, "status": status});
+        let name = name.unwrap_or_default();
+        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+    }
+}
+
+fn selector_of(deployment: &Deployment) -> Option<Selector> {
+    let selector = serde_json::to_value(&deployment.spec.selector).ok()?;
+    Selector::from_object(&selector).ok().filter(|selector| !selector.is_everything())
+}
