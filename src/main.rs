@@ -1,3 +1,16 @@
-//! Knarr: Kubernetes in one static binary.
+//! Knarr: Kubernetes in one static binary. Parses the command line and hands over.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod agent;
+mod cli;
+mod config;
+mod lock;
+mod ports;
+mod server;
+mod systemd;
+mod tls;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -87,7 +87,7 @@ pub struct Certificate {
     /// Whom it names.
     pub subject: Subject,
     /// The subject's Name in DER: the issuer of what it signs.
-    pub(crate) subject_der: Vec<u8>,
+    pub subject_der: Vec<u8>,
     /// First Unix second of validity.
     pub not_before: i64,
     /// Last Unix second of validity.

@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
@@ -46,7 +47,7 @@ pub struct ClusterPki {
     /// shows such a certificate may name any user.
     pub front_proxy: Authority,
     /// Signs and verifies service account tokens.
-    pub tokens: TokenKeys,
+    pub tokens: Arc<TokenKeys>,
 }
 
 impl ClusterPki {
@@ -69,7 +70,7 @@ impl ClusterPki {
                 files::write(&public, text.as_bytes(), 0o644)?;
             }
         }
-        Ok(Self { dir: dir.to_owned(), authority, front_proxy, tokens })
+        Ok(Self { dir: dir.to_owned(), authority, front_proxy, tokens: Arc::new(tokens) })
     }
 
     /// The API server's serving certificate for these names and addresses.

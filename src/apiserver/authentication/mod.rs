@@ -35,7 +35,7 @@ pub struct Options {
     /// Common names that a front proxy's certificate may have; none means any.
     pub front_proxy_names: Vec<String>,
     /// Keys of service account tokens.
-    pub tokens: TokenKeys,
+    pub tokens: Arc<TokenKeys>,
     /// The `iss` of tokens, which is also the audience of the API server,
     /// `https://kubernetes.default.svc.cluster.local`.
     pub issuer: String,

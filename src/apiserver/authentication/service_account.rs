@@ -102,7 +102,7 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
 
 /// Issues and verifies tokens.
 pub struct Tokens {
-    keys: TokenKeys,
+    keys: Arc<TokenKeys>,
     issuer: String,
     accounts: Collection,
     pods: Collection,
@@ -118,7 +118,7 @@ pub type Refused = String;
 impl Tokens {
     pub(super) async fn open(
         store: &Store,
-        keys: TokenKeys,
+        keys: Arc<TokenKeys>,
         issuer: String,
     ) -> Result<Self, OpenError> {
         let open = async |resource: &str| {

@@ -1,0 +1,247 @@
+//! What a server is made of, started and stopped in order: keys, store and API, then controllers
+//! and scheduler, then the node, if this machine is one.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use apiserver::{Shared, local::Local, request::UserInfo};
+use client::{Client, Informers};
+use pki::{
+    certificate::AltNames,
+    cluster::{ClusterPki, Identity},
+    kubeconfig::Kubeconfig,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    agent::{Agent, AgentError},
+    config::{Part, ServerOptions},
+    lock::{DataLock, LockError},
+    ports::{self, PortError},
+    systemd,
+};
+
+/// How long the parts may take to stop before they are left behind.
+const STOP: Duration = Duration::from_secs(15);
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServerError {
+    /// A folder cannot be made.
+    #[error("cannot make {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another server works on the data directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A port is taken.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Certificates or keys cannot be read, made or written.
+    #[error("certificates: {0}")]
+    Pki(#[from] pki::Error),
+    /// The API server's certificate cannot be used.
+    #[error("certificate of the API server: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The API server did not start.
+    #[error(transparent)]
+    Api(#[from] apiserver::StartError),
+    /// The node did not start.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+}
+
+/// A running server.
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    api: JoinHandle<()>,
+    parts: Vec<JoinHandle<()>>,
+    agent: Option<Agent>,
+    _lock: DataLock,
+}
+
+impl Server {
+    /// Starts all parts; returns when the API answers and, with a node, when the node was started.
+    pub(crate) async fn start(options: &ServerOptions) -> Result<Self, ServerError> {
+        let begin = Instant::now();
+        let data = &options.directories.data_dir;
+        for folder in ["server/db", "server/manifests", "agent/images"] {
+            make_folder(&data.join(folder))?;
+        }
+        let lock = DataLock::take(data)?;
+        let address = SocketAddr::new(options.bind_address, options.https_listen_port);
+        let listener = ports::bind(address, "the API server", "https-listen-port").await?;
+        let node_ip = crate::agent::node_ip(options);
+        let pki = ClusterPki::load_or_create(&data.join("server/tls"))?;
+        let serving = pki.serving(names(options, node_ip))?;
+        let stop = CancellationToken::new();
+        let config = api_config(options, &pki, node_ip)?;
+        let shared = Shared::open(config, authentication(&pki), stop.clone()).await?;
+        write_kubeconfig(options, &pki)?;
+        let tls = apiserver::server_config(tls_identity(&pki, &serving)?)?;
+        let api = tokio::spawn(serve(shared.clone(), listener, tls, stop.clone()));
+        info!(%address, milliseconds = begin.elapsed().as_millis(), "api server started");
+
+        let mut server =
+            Self { shared, stop, api, parts: Vec::new(), agent: None, _lock: lock };
+        server.start_control_plane(options, &pki);
+        if !options.disable_agent {
+            let client = server.client(&pki_user(&crate::agent::node_name(options)));
+            server.agent = Some(Agent::start(options, &pki, client).await?);
+        }
+        systemd::ready();
+        Ok(server)
+    }
+
+    /// A client with the identity of a component, without a detour over the network.
+    fn client(&self, user: &UserInfo) -> Client {
+        Client::new(Arc::new(Local::new(self.shared.clone(), user.clone())))
+    }
+
+    fn start_control_plane(&mut self, options: &ServerOptions, pki: &ClusterPki) {
+        let manager = UserInfo::component("system:kube-controller-manager", &["system:masters"]);
+        let informers = Informers::new(self.client(&manager), self.stop.clone());
+        let config = controllers::Config {
+            root_ca: pki.authority.pem(),
+            cluster_cidr: options.cluster_cidr.to_string(),
+            service_lb: !options.disabled(Part::Servicelb),
+        };
+        let context = controllers::Context::new(informers.clone(), config, self.stop.clone());
+        self.parts.push(tokio::spawn(controllers::run(context)));
+        if !options.disabled(Part::Scheduler) {
+            self.parts.push(tokio::spawn(scheduler::run(informers, self.stop.clone())));
+        }
+    }
+
+    /// Stops all parts, the node's first. Pods go on running.
+    pub(crate) async fn stop(self) {
+        systemd::stopping();
+        if let Some(agent) = self.agent {
+            agent.stop().await;
+        }
+        self.stop.cancel();
+        let ended = async {
+            for part in self.parts {
+                let _ = part.await;
+            }
+            let _ = self.api.await;
+        };
+        if tokio::time::timeout(STOP, ended).await.is_err() {
+            warn!("some parts did not stop in time");
+        }
+        let store = self.shared.store.clone();
+        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+            warn!("the store did not close");
+        }
+    }
+}
+
+fn pki_user(node: &str) -> UserInfo {
+    UserInfo::component(&format!("system:node:{node}"), &["system:nodes"])
+}
+
+async fn serve(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    stop: CancellationToken,
+) {
+    if let Err(error) = apiserver::serve(shared, listener, tls, stop).await {
+        warn!(%error, "api server ended");
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), ServerError> {
+    std::fs::create_dir_all(path)
+        .map_err(|source| ServerError::Folder { path: path.to_owned(), source })
+}
+
+/// All names by which clients inside and outside the cluster reach the API server.
+fn names(options: &ServerOptions, node_ip: IpAddr) -> AltNames {
+    let domain = &options.cluster_domain;
+    let mut names = vec![
+        "localhost".to_owned(),
+        "kubernetes".to_owned(),
+        "kubernetes.default".to_owned(),
+        "kubernetes.default.svc".to_owned(),
+        format!("kubernetes.default.svc.{domain}"),
+        crate::agent::node_name(options),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+        node_ip.to_string(),
+        options.service_cidr.nth(1).to_string(),
+    ];
+    if !options.bind_address.is_unspecified() {
+        names.push(options.bind_address.to_string());
+    }
+    names.extend(options.tls_san.iter().cloned());
+    AltNames::new(names)
+}
+
+fn api_config(
+    options: &ServerOptions,
+    pki: &ClusterPki,
+    node_ip: IpAddr,
+) -> Result<apiserver::Config, ServerError> {
+    let advertised = match options.bind_address {
+        any if any.is_unspecified() => node_ip,
+        given => given,
+    };
+    let ports = options.service_node_port_range;
+    Ok(apiserver::Config {
+        database: options.directories.data_dir.join("server/db/state.db"),
+        advertise: SocketAddr::new(advertised, options.https_listen_port),
+        service_cidr: options.service_cidr.to_string(),
+        cluster_cidr: options.cluster_cidr.to_string(),
+        cluster_domain: options.cluster_domain.clone(),
+        node_ports: ports.first..=ports.last,
+        kubelet_tls: Some(crate::tls::client(&pki.authority, &pki.kubelet_client()?)?),
+    })
+}
+
+fn authentication(pki: &ClusterPki) -> apiserver::authentication::Options {
+    apiserver::authentication::Options {
+        client_authorities: vec![pki.authority.der().to_vec()],
+        front_proxy_authorities: vec![pki.front_proxy.der().to_vec()],
+        front_proxy_names: vec!["front-proxy-client".to_owned()],
+        tokens: pki.tokens.clone(),
+        issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+    }
+}
+
+fn tls_identity(
+    pki: &ClusterPki,
+    serving: &Identity,
+) -> Result<apiserver::Identity, ServerError> {
+    let (chain, key) = crate::tls::material(serving)?;
+    let client_authorities = vec![pki.authority.certificate().subject_der.clone()];
+    Ok(apiserver::Identity { chain, key, client_authorities })
+}
+
+fn write_kubeconfig(options: &ServerOptions, pki: &ClusterPki) -> Result<(), ServerError> {
+    let host = match options.bind_address {
+        any if any.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        given => given,
+    };
+    let server = format!("https://{}", SocketAddr::new(host, options.https_listen_port));
+    let kubeconfig = Kubeconfig {
+        cluster: "default",
+        server: &server,
+        authority: &pki.authority.pem(),
+        user: "default",
+        identity: &pki.admin()?,
+    };
+    kubeconfig.write(&options.write_kubeconfig, options.write_kubeconfig_mode)?;
+    Ok(())
+}
