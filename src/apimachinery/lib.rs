@@ -1,9 +1,11 @@
 //! What every part of Kubernetes agrees on: objects as bytes, schemas, patches, selectors, errors.
 
+pub mod apply;
 pub mod field;
 pub mod names;
 pub mod object;
 pub mod patch;
+pub mod proto;
 pub mod quantity;
 mod quote;
 pub mod resource;

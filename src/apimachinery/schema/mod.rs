@@ -11,7 +11,7 @@ mod default;
 mod formats;
 pub(crate) mod graph;
 mod handle;
-mod leaf;
+pub(crate) mod leaf;
 mod prune;
 mod structural;
 mod text;
