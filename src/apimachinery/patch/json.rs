@@ -90,7 +90,8 @@ impl Operation {
             "add" | "remove" | "copy" => "missing value",
             _ => "operation missing path field: missing value",
         };
-        let path = || path.ok_or_else(|| format!("{op} operation failed to decode path: {undecoded}"));
+        let path =
+            || path.ok_or_else(|| format!("{op} operation failed to decode path: {undecoded}"));
         let from = || {
             from.ok_or_else(|| {
                 format!("{op} operation failed to decode from: operation, missing from field: missing value")
@@ -99,8 +100,12 @@ impl Operation {
         match op.as_str() {
             "add" => {
                 let path = path()?;
-                let (parent, key) =
-                    find(document, &path, "add operation does not apply: doc is missing path", true)?;
+                let (parent, key) = find(
+                    document,
+                    &path,
+                    "add operation does not apply: doc is missing path",
+                    true,
+                )?;
                 add(parent, key, value.unwrap_or_default())
                     .map_err(|e| format!("error in add for path: '{path}': {e}"))
             }
@@ -144,7 +149,8 @@ impl Operation {
                 let path = path()?;
                 let why = "move operation does not apply: doc is missing destination path";
                 let (parent, key) = find(document, &path, why, false)?;
-                add(parent, key, moved).map_err(|e| format!("error in move for path: '{path}': {e}"))
+                add(parent, key, moved)
+                    .map_err(|e| format!("error in move for path: '{path}': {e}"))
             }
             "copy" => {
                 let from = from()?;
@@ -261,10 +267,9 @@ fn index(key: &str, places: usize) -> Result<usize, String> {
         .parse()
         .map_err(|_| format!("strconv.Atoi: parsing {}: invalid syntax", go_quote(key)))?;
     let at = if number < 0 { number + places as i64 } else { number };
-    usize::try_from(at)
-        .ok()
-        .filter(|at| *at < places)
-        .ok_or_else(|| format!("Unable to access invalid index: {number}: invalid index referenced"))
+    usize::try_from(at).ok().filter(|at| *at < places).ok_or_else(|| {
+        format!("Unable to access invalid index: {number}: invalid index referenced")
+    })
 }
 
 /// A step of a JSON pointer (RFC 6901): `~1` is a slash and `~0` a tilde.
@@ -308,8 +313,8 @@ mod tests {
 
     #[test]
     fn agrees_with_upstream() {
-        let cases: Vec<Case> = serde_json::from_str(include_str!("testdata/json.json"))
-            .expect("fixture is JSON");
+        let cases: Vec<Case> =
+            serde_json::from_str(include_str!("testdata/json.json")).expect("fixture is JSON");
         for case in cases {
             let mut document = case.document.clone();
             let patch = JsonPatch::parse(case.patch.clone()).expect("parses");
@@ -354,7 +359,9 @@ mod tests {
     #[test]
     fn copies_cannot_grow_without_end() {
         let mut patch = vec![json!({"op": "add", "path": "/a", "value": {"x": "y"}})];
-        patch.extend((0..100).map(|i| json!({"op": "copy", "from": "/a", "path": format!("/a/{i}")})));
+        patch.extend(
+            (0..100).map(|i| json!({"op": "copy", "from": "/a", "path": format!("/a/{i}")})),
+        );
         let patch = JsonPatch::parse(Value::Array(patch)).expect("parses");
         let error = patch.apply(&mut json!({})).expect_err("too large");
         assert!(error.to_string().starts_with("Unable to complete the copy"), "{error}");

@@ -25,9 +25,7 @@ pub fn apply(schema: &Schema, object: &mut Value, patch: Value) -> Result<(), Pa
     match (object, patch) {
         (_, Value::Null) => Ok(()),
         (Value::Object(object), Value::Object(patch)) => merge_map(object, patch, Some(schema)),
-        (_, patch) => {
-            Err(PatchError::BadRequest(wrong_type(&patch, "map[string]interface {}")))
-        }
+        (_, patch) => Err(PatchError::BadRequest(wrong_type(&patch, "map[string]interface {}"))),
     }
 }
 
@@ -260,11 +258,10 @@ mod tests {
         error: String,
     }
 
-    /// Cases whose answers depend on Go's type names.
     #[test]
     fn agrees_with_upstream() {
-        let cases: Vec<Case> = serde_json::from_str(include_str!("testdata/strategic.json"))
-            .expect("fixture is JSON");
+        let cases: Vec<Case> =
+            serde_json::from_str(include_str!("testdata/strategic.json")).expect("fixture is JSON");
         for case in cases {
             let group = if case.kind == "Deployment" { "apps" } else { "" };
             let schema = crate::schema::builtin(group, "v1", &case.kind).expect("built in");
@@ -274,6 +271,8 @@ mod tests {
                     assert_eq!(case.error, "", "{} {}", case.object, case.patch);
                     assert_eq!(object, case.result, "{} {}", case.object, case.patch);
                 }
+                // Upstream's library panics where it compares maps, and the server recovers.
+                Err(_) if case.error == "panic" => {}
                 Err(error) => assert_eq!(error.to_string(), case.error, "{}", case.patch),
             }
         }

@@ -200,8 +200,9 @@ fn arrange(merged: Vec<Value>, key: Option<&str>, live: &Places, order: &Places)
     let mut arranged = Vec::with_capacity(ordered.len() + others.len());
     let mut others = others.into_iter().peekable();
     for next in ordered {
-        let before = |other: &Placed| matches!((other.live, next.live), (Some(a), Some(b)) if a < b);
-        while let Some(other) = others.next_if(&before) {
+        let before =
+            |other: &Placed| matches!((other.live, next.live), (Some(a), Some(b)) if a < b);
+        while let Some(other) = others.next_if(before) {
             arranged.push(other.item);
         }
         arranged.push(next.item);

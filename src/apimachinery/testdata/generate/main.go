@@ -19,6 +19,7 @@ func main() {
 	write("testdata/time.json", times())
 	write("patch/testdata/json.json", jsonPatchCases())
 	write("patch/testdata/strategic.json", strategicCases())
+	write("apply/testdata/apply.json", applyCases())
 }
 
 // write makes a list one case a line, so that a change shows which case it is.
