@@ -195,15 +195,14 @@ impl Accepted {
 /// Whether a client begins with the preface of HTTP/2. Nothing is taken from the stream.
 async fn begins_with_http2(stream: &TcpStream) -> std::io::Result<bool> {
     let mut first = [0; PREFACE.len()];
-    let mut length = 0;
     loop {
         let seen = stream.peek(&mut first).await?;
-        // Three bytes decide: "PRI" is no method. Fewer come from nobody but an attacker, who may
-        // as well be told that this is no HTTP/1.1.
-        if seen >= 3 || seen == 0 || first[..seen] != PREFACE[..seen] || seen == length {
-            return Ok(seen > 0 && first[..seen] == PREFACE[..seen]);
+        let matches = first[..seen] == PREFACE[..seen];
+        // Three bytes decide, for "PRI" is no method. Who sends fewer is waited for, and that with
+        // a pause, because the stream stays readable.
+        if seen == 0 || seen >= 3 || !matches {
+            return Ok(matches && seen > 0);
         }
-        length = seen;
         tokio::time::sleep(EXHAUSTED).await;
     }
 }
@@ -295,3 +294,7 @@ pub(crate) fn tls_config(certificates: Arc<dyn ResolvesServerCert>) -> rustls::S
     }
     config
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
