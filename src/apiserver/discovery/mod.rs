@@ -1,7 +1,7 @@
 //! Discovery: which groups, versions and resources there are.
 
-mod aggregated;
-mod plain;
+pub mod aggregated;
+pub mod plain;
 
 use apimachinery::Status;
 use http::{HeaderMap, HeaderValue, StatusCode, header};

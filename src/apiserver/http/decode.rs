@@ -2,17 +2,12 @@
 
 use std::time::Duration;
 
+use crate::http::accept::{Media, SUPPORTED, SUPPORTED_CUSTOM};
 use apimachinery::Status;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use serde_json::Value;
-
-use crate::http::{
-    accept::{Media, SUPPORTED, SUPPORTED_CUSTOM},
-    json, yaml,
-};
 
 /// Larger bodies are refused; upstream's limit.
 pub const LIMIT: usize = 3 << 20;
@@ -53,15 +48,6 @@ fn too_large() -> Status {
     Status::too_large(format!("Request entity too large: limit is {LIMIT}"))
 }
 
-/// A decoded body.
-#[derive(Debug)]
-pub struct Decoded {
-    /// The object.
-    pub value: Value,
-    /// Fields that occurred more than once.
-    pub duplicates: Vec<String>,
-}
-
 /// The media type of a body: the header's, JSON without one.
 ///
 /// # Errors
@@ -79,22 +65,4 @@ pub fn media_type(headers: &HeaderMap, protobuf: bool) -> Result<Media, Status> 
             &SUPPORTED_CUSTOM
         })),
     }
-}
-
-/// Reads JSON or YAML.
-///
-/// # Errors
-/// 400 when it is neither.
-pub fn text(media: Media, body: &[u8]) -> Result<Decoded, Status> {
-    let parsed = match media {
-        Media::Yaml if !looks_like_json(body) => yaml::parse(body).map(|value| (value, Vec::new())),
-        _ => json::parse(body).map_err(|error| error.to_string()),
-    };
-    let (value, duplicates) = parsed
-        .map_err(|why| Status::bad_request(format!("error decoding the request body: {why}")))?;
-    Ok(Decoded { value, duplicates })
-}
-
-fn looks_like_json(body: &[u8]) -> bool {
-    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
 }

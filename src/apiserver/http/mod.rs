@@ -5,7 +5,6 @@ pub mod body;
 pub mod decode;
 pub mod gzip;
 pub mod info;
-pub mod json;
 pub mod listener;
 pub mod query;
 pub mod router;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apimachinery::{GroupVersionKind, Object, Status};
+use apimachinery::{Object, Status};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use crate::{
         body::{Body, Pieces, Response},
         yaml,
     },
-    registry::{Call, convert, modify::stored_value, resource::Endpoint},
+    registry::{Call, convert, modify::stored_value, normalize, resource::Endpoint},
     table::{self, Include},
 };
 
@@ -33,7 +33,7 @@ pub enum Content {
     /// An object of the storage version.
     Value(Value),
     /// An object of another kind, in the version in which it is sent.
-    Other(GroupVersionKind, Value),
+    Other(Value),
     /// Objects.
     List(List),
     /// A Status.
@@ -90,8 +90,8 @@ impl Answer {
             Content::Status(status) => {
                 return Ok(respond(self.code, format, &status.to_value()));
             }
-            Content::Other(kind, value) => match format.media {
-                Media::Protobuf => Body::from(representation.protobuf(&kind, &value)?),
+            Content::Other(value) => match format.media {
+                Media::Protobuf => Body::from(normalize::to_protobuf(&value)?),
                 _ => return Ok(respond(self.code, format, &value)),
             },
             Content::Object(object) => Body::from(representation.object(&object)?),
@@ -197,19 +197,12 @@ impl Representation {
     fn encode(&self, value: Value) -> Result<Bytes, Status> {
         Ok(match self.format.media {
             Media::Yaml => yaml::write(&value).into(),
-            Media::Protobuf => {
-                let kind = value_kind(&value);
-                self.protobuf(&kind, &value)?.into()
-            }
+            Media::Protobuf => normalize::to_protobuf(&value)?.into(),
             Media::Json if self.format.pretty => {
                 serde_json::to_vec_pretty(&value).unwrap_or_default().into()
             }
             Media::Json => serde_json::to_vec(&value).unwrap_or_default().into(),
         })
-    }
-
-    fn protobuf(&self, kind: &GroupVersionKind, value: &Value) -> Result<Vec<u8>, Status> {
-        crate::registry::normalize::to_protobuf(kind, value)
     }
 
     fn partial(&self, object: &Object) -> Result<Bytes, Status> {
@@ -378,11 +371,6 @@ pub fn partial_value(value: &Value, meta_version: &str) -> Value {
     })
 }
 
-fn value_kind(value: &Value) -> GroupVersionKind {
-    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
-    GroupVersionKind::from_api_version(text("apiVersion"), text("kind"))
-}
-
 fn not_acceptable(message: &str) -> Status {
     Status::failure(406, "NotAcceptable", message)
 }
@@ -456,7 +444,7 @@ pub fn write_error_event(representation: &Representation, status: &Status, out: 
 
 fn frame(representation: &Representation, kind: &str, body: &[u8], out: &mut BytesMut) {
     if representation.format.media == Media::Protobuf {
-        crate::registry::normalize::protobuf_event(kind, body, out);
+        normalize::protobuf_event(kind, body, out);
         return;
     }
     out.reserve(body.len() + 32);

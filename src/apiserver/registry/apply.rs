@@ -1,17 +1,67 @@
 //! Server-side apply: the client says what it wants of an object; managed fields say what others do.
 
-use apimachinery::Status;
+use apimachinery::{Status, schema::DecodeError};
+use serde_json::Value;
 
-use crate::registry::{Call, answer::Answer, options::WriteOptions};
+use crate::{
+    http::accept::Media,
+    registry::{
+        Call,
+        answer::Answer,
+        convert,
+        create::dedup_owners,
+        managed, metadata,
+        modify::{self, Change, Kind},
+        normalize,
+        options::{FieldValidation, WriteOptions},
+        patch::check_identity,
+    },
+};
 
 /// Answers a PATCH of type `application/apply-patch+yaml`.
 ///
 /// # Errors
 /// The Status that refuses it; 409 with the fields that others manage.
-pub async fn apply(
+pub async fn apply(call: &Call<'_>, body: &[u8], options: &WriteOptions) -> Result<Answer, Status> {
+    let decoded = normalize::free(Media::Yaml, body)
+        .map_err(|why| Status::bad_request(format!("error decoding YAML: {why}")))?;
+    match options.field_validation {
+        FieldValidation::Ignore => {}
+        validation => call.report(decoded.strict, validation, |why| {
+            Status::bad_request(format!("error strict decoding patch: {why}"))
+        })?,
+    }
+    let config = decoded.value;
+    let change = Change {
+        kind: Kind::Patch,
+        options,
+        create_if_missing: true,
+        uid: Some(metadata::text(&config, "uid").to_owned()).filter(|uid| !uid.is_empty()),
+    };
+    modify::modify(call, &call.info.name, &change, |old| merge(call, old, &config, options)).await
+}
+
+/// The stored object with the configuration applied, in the stored version.
+fn merge(
     call: &Call<'_>,
-    _body: &[u8],
-    _options: &WriteOptions,
-) -> Result<Answer, Status> {
-    Err(Status::method_not_allowed(call.group_resource(), "apply"))
+    old: Option<&Value>,
+    config: &Value,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
+    let version = call.endpoint.version();
+    let live = old.map(|old| convert::from_storage(&call.endpoint, old.clone())).transpose()?;
+    let force = options.force.unwrap_or(false);
+    let mut object = managed::apply(call, live.as_ref(), config, &options.field_manager, force)?;
+    normalize::check_kind(&mut object, &version.gvk)?;
+    version.schema.conform(&mut object).map_err(|error| match error {
+        DecodeError::Malformed(why) | DecodeError::Type(why) => Status::bad_request(why),
+    })?;
+    let mut object = convert::to_storage(&call.endpoint, object)?;
+    if old.is_none() && metadata::name(&object).is_empty() {
+        metadata::of(&mut object).insert("name".into(), call.info.name.as_str().into());
+    }
+    check_identity(call, &mut object)?;
+    normalize::default(&call.endpoint, &mut object);
+    dedup_owners(call, &mut object);
+    Ok(object)
 }

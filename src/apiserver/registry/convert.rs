@@ -48,9 +48,11 @@ pub fn to_storage(endpoint: &Endpoint, mut object: Value) -> Result<Value, Statu
 /// The Status of a conversion that failed.
 pub fn from_storage(endpoint: &Endpoint, mut object: Value) -> Result<Value, Status> {
     let resource = &endpoint.resource;
-    if let Some(definition) = &resource.definition {
-        if definition.has_defaults {
-            normalize::default(resource, &mut object);
+    if let Some(definition) = &resource.definition
+        && definition.has_defaults
+    {
+        {
+            normalize::default(endpoint, &mut object);
         }
     }
     if endpoint.is_stored_version() {

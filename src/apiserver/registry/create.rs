@@ -39,7 +39,7 @@ pub async fn create(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
             "resourceVersion should not be set on objects to be created",
         ));
     }
-    normalize::default(call.resource(), &mut object);
+    normalize::default(&call.endpoint, &mut object);
     dedup_owners(call, &mut object);
     managed::update(call, None, &mut object, &call.manager(&options))?;
     let stored = store(call, object, &options, "CreateOptions").await?;
@@ -129,7 +129,7 @@ async fn check_and_commit(
 ) -> Result<Option<Arc<Object>>, Status> {
     let resource = call.resource();
     let collection = call.collection()?;
-    let mut errors = normalize::validate(resource, object);
+    let mut errors = normalize::validate(&call.endpoint, object, None);
     errors.extend(resource.hooks.validate_create(&call.context(options.dry_run), object));
     if errors.is_empty() {
         errors = metadata::validate(object, resource.namespaced, Some(resource.hooks));

@@ -54,7 +54,7 @@ pub async fn read_options(call: &Call<'_>, body: Payload) -> Result<DeleteOption
         return DeleteOptions::parse(call.query, None);
     }
     let media = decode::media_type(call.headers, true)?;
-    let value = normalize::decode_options(media, &body)?;
+    let value = normalize::delete_options(media, &body)?;
     DeleteOptions::parse(call.query, Some(value))
 }
 

@@ -174,18 +174,14 @@ impl<'a> Call<'a> {
     ) -> Result<Value, Status> {
         let media = decode::media_type(self.headers, !self.resource().is_custom())?;
         let body = body.read().await?;
-        let decoded = normalize::decode(media, &body, kind)?;
-        let mut object = decoded.value;
-        normalize::check_kind(&mut object, kind)?;
-        let mut strict = normalize::duplicates(decoded.duplicates);
-        strict.extend(normalize::conform(schema, &mut object, kind)?);
-        self.report(strict, validation, |why| {
+        let decoded = normalize::object(media, &body, kind, schema)?;
+        self.report(decoded.strict, validation, |why| {
             Status::bad_request(format!(
                 "{} in version {:?} cannot be handled as a {}: strict decoding error: {why}",
                 kind.kind, &*kind.version, kind.kind
             ))
         })?;
-        Ok(object)
+        Ok(decoded.value)
     }
 
     /// Does with strict decoding errors what the client asked for.

@@ -202,7 +202,7 @@ async fn check_and_commit(
     let name = &*current.key.name;
     let mut errors = metadata::validate(new, resource.namespaced, None);
     errors.extend(metadata::validate_update(old, new));
-    errors.extend(normalize::validate_update(resource, old, new));
+    errors.extend(normalize::validate(&call.endpoint, new, Some(old)));
     errors.extend(resource.hooks.validate_update(&context, old, new));
     if !errors.is_empty() {
         return Err(Status::invalid(&call.endpoint.version().gvk, name, &errors));

@@ -1,32 +1,108 @@
 //! What the schema engine does for the registry: reading bodies, defaults, validation, protobuf.
 
-use apimachinery::{GroupVersionKind, Status, field::FieldError, schema::Schema};
-use bytes::BytesMut;
+use apimachinery::{
+    GroupVersionKind, Status,
+    field::FieldError,
+    proto::{self, ProtoError},
+    schema::{DecodeError, Decoded, Schema, decode_json},
+};
+use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
 use crate::{
-    http::{
-        accept::Media,
-        decode::{self, Decoded},
-    },
-    registry::resource::Resource,
+    http::{accept::Media, yaml},
+    registry::resource::{Endpoint, Resource},
 };
 
-/// Reads the body of a create or update.
+/// Reads free JSON or YAML: patches, applied configurations.
 ///
 /// # Errors
-/// 400 when it cannot be read.
-pub fn decode(media: Media, body: &[u8], kind: &GroupVersionKind) -> Result<Decoded, Status> {
-    let _ = kind;
-    decode::text(media, body)
+/// What is wrong with the text.
+pub fn free(media: Media, body: &[u8]) -> Result<Decoded, String> {
+    if media == Media::Yaml && !looks_like_json(body) {
+        return yaml::parse(body).map(|value| Decoded { value, strict: Vec::new() });
+    }
+    decode_json(body).map_err(|error| error.to_string())
 }
 
-/// Reads DeleteOptions and the like.
+fn looks_like_json(body: &[u8]) -> bool {
+    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+}
+
+/// Reads an object of `kind`: what its schema does not know is dropped, the rest made canonical.
 ///
 /// # Errors
-/// 400 when it cannot be read.
-pub fn decode_options(media: Media, body: &[u8]) -> Result<Value, Status> {
-    Ok(decode::text(media, body)?.value)
+/// 400 when it cannot be read, or is an object of another kind.
+pub fn object(
+    media: Media,
+    body: &[u8],
+    kind: &GroupVersionKind,
+    schema: &Schema,
+) -> Result<Decoded, Status> {
+    let unreadable = |why: &str| {
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; \
+             json parse error: {why} ({})",
+            kind.kind,
+            summary(body)
+        ))
+    };
+    let mistyped = |why: &str| {
+        Status::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {why}",
+            kind.kind, &*kind.version, kind.kind
+        ))
+    };
+    let judge = |error: DecodeError| match error {
+        DecodeError::Malformed(why) => unreadable(&why),
+        DecodeError::Type(why) => mistyped(&why),
+    };
+    let mut decoded = match media {
+        Media::Protobuf => {
+            let expected = kind.api_version();
+            let envelope =
+                proto::Envelope::open(body).map_err(|error| unreadable(&error.to_string()))?;
+            check_names(envelope.api_version, envelope.kind, kind)?;
+            let value = proto::decode_object(body, Some((&expected, &kind.kind)))
+                .map_err(|error| mistyped(&error.to_string()))?;
+            Decoded { value, strict: Vec::new() }
+        }
+        Media::Yaml if !looks_like_json(body) => {
+            let mut value = yaml::parse(body).map_err(|why| unreadable(&why))?;
+            let strict = schema.conform(&mut value).map_err(judge)?;
+            Decoded { value, strict }
+        }
+        _ => schema.decode_json(body).map_err(judge)?,
+    };
+    check_kind(&mut decoded.value, kind)?;
+    Ok(decoded)
+}
+
+/// The beginning of a body that could not be read, for the message.
+fn summary(body: &[u8]) -> String {
+    const LENGTH: usize = 30;
+    let text = String::from_utf8_lossy(&body[..body.len().min(LENGTH)]);
+    let more = if body.len() > LENGTH { " ..." } else { "" };
+    let hex: String = body.iter().take(LENGTH).map(|byte| format!("{byte:02x}")).collect();
+    format!("{{\"{}\"{more}}}, {{0x{hex}{more}}}", text.escape_debug())
+}
+
+fn check_names(api_version: &str, given: &str, kind: &GroupVersionKind) -> Result<(), Status> {
+    let expected = kind.api_version();
+    if !api_version.is_empty() && api_version != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version \
+             ({expected})"
+        )));
+    }
+    if !given.is_empty() && given != &*kind.kind {
+        return Err(Status::bad_request(format!(
+            "{given} in version {:?} cannot be handled as a {}: converting ({}.{given}) to \
+             ({}.{}): unknown conversion",
+            &*kind.version, kind.kind, kind.version, kind.group, kind.kind
+        )));
+    }
+    Ok(())
 }
 
 /// Makes sure that `object` says to be of `kind`, which it may leave out.
@@ -40,69 +116,66 @@ pub fn check_kind(object: &mut Value, kind: &GroupVersionKind) -> Result<(), Sta
             kind.kind
         )));
     };
-    let text =
-        |field: &str| fields.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (api_version, given) = (text("apiVersion"), text("kind"));
-    let expected = kind.api_version();
-    if !api_version.is_empty() && api_version != expected {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version \
-             ({expected})"
-        )));
-    }
-    if !given.is_empty() && given != *kind.kind {
-        return Err(Status::bad_request(format!(
-            "{given} in version {:?} cannot be handled as a {}: no kind {given:?} is registered \
-             for this resource",
-            &*kind.version, kind.kind
-        )));
-    }
-    fields.insert("apiVersion".into(), expected.into());
+    let text = |field: &str| fields.get(field).and_then(Value::as_str).unwrap_or_default();
+    check_names(text("apiVersion"), text("kind"), kind)?;
+    fields.insert("apiVersion".into(), kind.api_version().into());
     fields.insert("kind".into(), (*kind.kind).into());
     Ok(())
 }
 
-/// The strict errors of duplicate fields.
-pub fn duplicates(paths: Vec<String>) -> Vec<String> {
-    paths.into_iter().map(|path| format!("duplicate field {path:?}")).collect()
-}
-
-/// Drops what the schema does not know, checks types and writes values canonically. Returns the
-/// strict errors.
+/// Reads DeleteOptions.
 ///
 /// # Errors
-/// 400 for a value of the wrong type.
-pub fn conform(
-    schema: &Schema,
-    object: &mut Value,
-    kind: &GroupVersionKind,
-) -> Result<Vec<String>, Status> {
-    let _ = (schema, object, kind);
-    Ok(Vec::new())
+/// 400 when they cannot be read.
+pub fn delete_options(media: Media, body: &[u8]) -> Result<Value, Status> {
+    if media == Media::Protobuf {
+        return proto::decode_object(body, Some(("v1", "DeleteOptions")))
+            .map_err(|error| Status::bad_request(error.to_string()));
+    }
+    free(media, body).map(|decoded| decoded.value).map_err(Status::bad_request)
 }
 
-/// Fills in the defaults: those of the schema, then those of the kind.
-pub fn default(resource: &Resource, object: &mut Value) {
+/// Fills in the defaults: those of the schema, then those of the kind. `object` is of the stored
+/// version.
+pub fn default(endpoint: &Endpoint, object: &mut Value) {
+    let resource = &endpoint.resource;
+    if let Some(schema) = storage_schema(resource) {
+        schema.default_values(object);
+    }
     resource.hooks.default(object);
 }
 
-/// Validates a new object against its schema.
-pub fn validate(_resource: &Resource, _object: &Value) -> Vec<FieldError> {
-    Vec::new()
+/// The schema of the stored version.
+pub fn storage_schema(resource: &Resource) -> Option<&Schema> {
+    let version = resource.versions.iter().find(|version| version.gvk == resource.storage);
+    version.map(|version| &version.schema)
 }
 
-/// Validates a changed object against its schema.
-pub fn validate_update(resource: &Resource, _old: &Value, new: &Value) -> Vec<FieldError> {
-    validate(resource, new)
+/// Validates a custom object against its schema; `old` is what an update replaces.
+pub fn validate(endpoint: &Endpoint, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    if !endpoint.resource.is_custom() {
+        return Vec::new();
+    }
+    let schema = &endpoint.version().schema;
+    let mut errors = schema.validate(object, old);
+    errors.extend(schema.validate_lists(object));
+    errors
 }
 
 /// The protobuf encoding of an object, envelope included.
 ///
 /// # Errors
 /// 406 for kinds that have none.
-pub fn to_protobuf(_kind: &GroupVersionKind, _value: &Value) -> Result<Vec<u8>, Status> {
-    Err(Status::not_acceptable(&crate::http::accept::SUPPORTED_CUSTOM))
+pub fn to_protobuf(value: &Value) -> Result<Vec<u8>, Status> {
+    proto::encode_object(value).map_err(|error| match error {
+        ProtoError::UnknownKind { .. } => {
+            Status::not_acceptable(&crate::http::accept::SUPPORTED_CUSTOM)
+        }
+        other => Status::internal(other),
+    })
 }
 
 /// A watch event around an encoded object.
-pub fn protobuf_event(_kind: &str, _object: &[u8], _out: &mut BytesMut) {}
+pub fn protobuf_event(kind: &str, object: &[u8], out: &mut BytesMut) {
+    out.put_slice(&proto::watch_frame(kind, object));
+}

@@ -1,14 +1,15 @@
 //! Patch: JSON patch, merge patch, strategic merge patch, and server-side apply.
 
-use apimachinery::{Status, patch};
+use apimachinery::{
+    GroupVersionKind, Status,
+    field::{FieldError, Path},
+    patch,
+};
 use http::header;
 use serde_json::Value;
 
 use crate::{
-    http::{
-        accept::Media,
-        decode::{self, Payload},
-    },
+    http::{accept::Media, decode::Payload},
     registry::{
         Call,
         answer::Answer,
@@ -60,9 +61,9 @@ pub async fn patch(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
     if form == Form::Apply {
         return apply(call, &body, &options).await;
     }
-    let decoded = decode::text(Media::Json, &body)
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-    let strict = normalize::duplicates(decoded.duplicates);
+    let decoded = normalize::free(Media::Json, &body)
+        .map_err(|why| Status::bad_request(format!("error decoding patch: {why}")))?;
+    let strict = decoded.strict;
     let change =
         Change { kind: Kind::Patch, options: &options, create_if_missing: false, uid: None };
     let patcher = Patcher { form, document: decoded.value, manager: call.manager(&options) };
@@ -103,16 +104,16 @@ impl Patcher {
             _ => patch::strategic::apply(&version.schema, &mut object, document)?,
         }
         normalize::check_kind(&mut object, &version.gvk)?;
-        strict.extend(normalize::conform(&version.schema, &mut object, &version.gvk)?);
+        strict.extend(version.schema.conform(&mut object).map_err(|error| {
+            let path = Path::root("patch");
+            let error = FieldError::invalid(&path, object.to_string(), &error.to_string());
+            Status::invalid(&GroupVersionKind::new("", "", ""), "", &[error])
+        })?);
         call.report(strict, options.field_validation, |why| {
-            let path = apimachinery::field::Path::root("patch");
-            let error = apimachinery::field::FieldError::invalid(
-                &path,
-                object.to_string(),
-                &format!("strict decoding error: {why}"),
-            );
-            let nothing = apimachinery::GroupVersionKind::new("", "", "");
-            Status::invalid(&nothing, "", &[error])
+            let path = Path::root("patch");
+            let detail = format!("strict decoding error: {why}");
+            let error = FieldError::invalid(&path, object.to_string(), &detail);
+            Status::invalid(&GroupVersionKind::new("", "", ""), "", &[error])
         })?;
         finish(call, object, Some(old), &self.manager)
     }
@@ -127,7 +128,7 @@ fn finish(
 ) -> Result<Value, Status> {
     let mut object = convert::to_storage(&call.endpoint, object)?;
     check_identity(call, &mut object)?;
-    normalize::default(call.resource(), &mut object);
+    normalize::default(&call.endpoint, &mut object);
     dedup_owners(call, &mut object);
     managed::update(call, old, &mut object, manager)?;
     Ok(object)

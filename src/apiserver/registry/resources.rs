@@ -8,6 +8,9 @@ use arc_swap::ArcSwap;
 
 use crate::registry::resource::{Endpoint, Resource};
 
+/// Endpoints by group, version and plural.
+type Paths = HashMap<Arc<str>, HashMap<Arc<str>, HashMap<Arc<str>, Endpoint>>>;
+
 /// The resources of a server.
 #[derive(Default)]
 pub struct Resources {
@@ -19,8 +22,7 @@ pub struct Resources {
 pub struct Table {
     /// All of them, built-in ones first, in the order of discovery.
     pub all: Vec<Arc<Resource>>,
-    /// By group, version and plural.
-    paths: HashMap<Arc<str>, HashMap<Arc<str>, HashMap<Arc<str>, Endpoint>>>,
+    paths: Paths,
     /// Counts the changes, so that what is made of the table can be kept until the next.
     pub generation: u64,
 }
@@ -67,8 +69,7 @@ impl Resources {
 
     /// Replaces all resources.
     pub fn replace(&self, all: Vec<Arc<Resource>>) {
-        let mut paths: HashMap<Arc<str>, HashMap<Arc<str>, HashMap<Arc<str>, Endpoint>>> =
-            HashMap::new();
+        let mut paths = Paths::new();
         for resource in &all {
             let versions = paths.entry(resource.group_resource.group.clone()).or_default();
             for (at, version) in resource.versions.iter().enumerate() {

@@ -38,7 +38,7 @@ pub async fn update(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
         }));
     }
     metadata::match_namespace(&mut object, call.namespace())?;
-    normalize::default(call.resource(), &mut object);
+    normalize::default(&call.endpoint, &mut object);
     dedup_owners(call, &mut object);
     let manager = call.manager(&options);
     let change = Change {
