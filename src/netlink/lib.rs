@@ -19,3 +19,7 @@ mod socket;
 pub use error::{Error, Result};
 pub use message::{Attributes, Message};
 pub use netns::Netns;
+
+/// The error number of a request that needs a protocol that this kernel does not have, such as
+/// IPv6 (`EAFNOSUPPORT`).
+pub const AF_NOT_SUPPORTED: i32 = libc::EAFNOSUPPORT;

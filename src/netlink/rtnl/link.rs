@@ -145,6 +145,8 @@ pub struct Link {
     pub kind: String,
     /// Interface group.
     pub group: u32,
+    /// The text for people, or empty.
+    pub alias: String,
     /// The bridge or bond that it belongs to.
     pub master: Option<u32>,
 }
@@ -308,6 +310,7 @@ fn read(payload: &[u8]) -> Option<Link> {
         mac: find(IFLA_ADDRESS).and_then(|a| a.payload.try_into().ok()),
         kind: kind.and_then(|k| k.str()).unwrap_or_default().to_owned(),
         group: find(IFLA_GROUP).and_then(|a| a.u32()).unwrap_or(0),
+        alias: find(IFLA_IFALIAS).and_then(|a| a.str()).unwrap_or_default().to_owned(),
         master: find(IFLA_MASTER).and_then(|a| a.u32()),
     })
 }

@@ -17,6 +17,7 @@ const RTM_GETROUTE: u16 = 26;
 const HEADER_LEN: usize = 12;
 const RT_TABLE_MAIN: u8 = 254;
 const RTN_UNICAST: u8 = 1;
+const RTN_UNREACHABLE: u8 = 7;
 const RTNH_F_ONLINK: u32 = 4;
 const RTM_F_CLONED: u32 = 0x200;
 
@@ -36,16 +37,18 @@ pub enum Via {
     Gateway(IpAddr),
     /// By way of a router taken to be on the interface's link, whatever the addresses say.
     OnLink(IpAddr),
+    /// Not at all: senders are told so.
+    Unreachable,
 }
 
-/// A unicast route of the main table.
+/// A route of the main table, unicast or unreachable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// The destination network's address.
     pub destination: IpAddr,
     /// The destination's prefix length; 0 is the default route.
     pub prefix: u8,
-    /// The interface's index. Of a route over several paths this is 0.
+    /// The interface's index; 0 of a route over several paths or of none.
     pub link: u32,
     /// How the destination is reached.
     pub via: Via,
@@ -63,6 +66,11 @@ impl Route {
         Self { destination, prefix, link, via: Via::Link, source: None, priority: 0, protocol }
     }
 
+    /// A route that says that `destination/prefix` cannot be reached.
+    pub fn unreachable(destination: IpAddr, prefix: u8, protocol: u8) -> Self {
+        Self { via: Via::Unreachable, ..Self::on_link(destination, prefix, 0, protocol) }
+    }
+
     /// The same route by way of something else.
     pub fn via(self, via: Via) -> Self {
         Self { via, ..self }
@@ -75,10 +83,11 @@ impl Route {
 }
 
 fn header(route: &Route) -> [u8; HEADER_LEN] {
-    let (scope, flags) = match route.via {
-        Via::Link => (Scope::Link, 0),
-        Via::Gateway(_) => (Scope::Universe, 0),
-        Via::OnLink(_) => (Scope::Universe, RTNH_F_ONLINK),
+    let (scope, flags, kind) = match route.via {
+        Via::Link => (Scope::Link, 0, RTN_UNICAST),
+        Via::Gateway(_) => (Scope::Universe, 0, RTN_UNICAST),
+        Via::OnLink(_) => (Scope::Universe, RTNH_F_ONLINK, RTN_UNICAST),
+        Via::Unreachable => (Scope::Universe, 0, RTN_UNREACHABLE),
     };
     let mut h = [0; HEADER_LEN];
     h[0] = family(route.destination);
@@ -86,7 +95,7 @@ fn header(route: &Route) -> [u8; HEADER_LEN] {
     h[4] = RT_TABLE_MAIN;
     h[5] = route.protocol;
     h[6] = scope as u8;
-    h[7] = RTN_UNICAST;
+    h[7] = kind;
     h[8..12].copy_from_slice(&flags.to_ne_bytes());
     h
 }
@@ -95,7 +104,9 @@ fn fill(m: &mut Message, route: &Route) {
     if route.prefix > 0 {
         put_ip(m, RTA_DST, route.destination);
     }
-    m.put_u32(RTA_OIF, route.link);
+    if route.via != Via::Unreachable {
+        m.put_u32(RTA_OIF, route.link);
+    }
     if let Via::Gateway(gateway) | Via::OnLink(gateway) = route.via {
         put_ip(m, RTA_GATEWAY, gateway);
     }
@@ -127,7 +138,7 @@ impl Requests {
 }
 
 impl Rtnl {
-    /// The unicast routes of the main table, IPv4 and IPv6.
+    /// The routes of the main table, IPv4 and IPv6.
     pub fn routes(&mut self) -> Result<Vec<Route>> {
         let build = |m: &mut Message, sequence| {
             let start = m.begin(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, sequence);
@@ -161,7 +172,7 @@ impl Rtnl {
     }
 }
 
-/// The route, and whether it is a unicast route of the main table.
+/// The route, and whether it is one of the main table.
 fn read(payload: &[u8]) -> Option<(Route, bool)> {
     let &[family, prefix, _, _, table, protocol, _, kind, ..] = payload else { return None };
     let flags = u32_at(payload, 8)?;
@@ -180,6 +191,7 @@ fn read(payload: &[u8]) -> Option<(Route, bool)> {
         via: match ip(RTA_GATEWAY) {
             Some(gateway) if flags & RTNH_F_ONLINK != 0 => Via::OnLink(gateway),
             Some(gateway) => Via::Gateway(gateway),
+            None if kind == RTN_UNREACHABLE => Via::Unreachable,
             None => Via::Link,
         },
         source: ip(RTA_PREFSRC),
@@ -187,7 +199,8 @@ fn read(payload: &[u8]) -> Option<(Route, bool)> {
         protocol,
     };
     let table = number(RTA_TABLE).unwrap_or(u32::from(table));
-    let main =
-        table == u32::from(RT_TABLE_MAIN) && kind == RTN_UNICAST && flags & RTM_F_CLONED == 0;
+    let main = table == u32::from(RT_TABLE_MAIN)
+        && [RTN_UNICAST, RTN_UNREACHABLE].contains(&kind)
+        && flags & RTM_F_CLONED == 0;
     Some((route, main))
 }

@@ -44,7 +44,7 @@ fn veth_pair_with_its_peer_in_another_namespace() {
 
     let kn0 = outside.link_by_name("kn0").unwrap();
     assert_eq!((kn0.kind.as_str(), kn0.mtu, kn0.group, kn0.up), ("veth", 1400, 7, false));
-    assert_eq!(kn0.mac, Some([2, 0, 0, 0, 0, 1]));
+    assert_eq!((kn0.mac, kn0.alias.as_str()), (Some([2, 0, 0, 0, 0, 1]), "pod x"));
     assert!(outside.link_by_name("eth0").unwrap_err().is_not_found());
     let eth0 = inside.link_by_name("eth0").unwrap();
     assert_eq!(eth0.mac, Some([2, 0, 0, 0, 0, 2]));
@@ -93,12 +93,13 @@ fn addresses_routes_and_neighbours() {
     let link = Route::on_link(ip("10.42.0.5"), 32, kn0.index, PROTOCOL).from(ip("10.42.0.1"));
     let default =
         Route::on_link(ip("0.0.0.0"), 0, kn0.index, PROTOCOL).via(Via::OnLink(ip("169.254.1.1")));
+    let nowhere = Route::unreachable(ip("10.42.0.0"), 24, PROTOCOL);
     let neighbour =
         Neighbour { link: kn0.index, address: ip("10.42.0.5"), mac: [2, 0, 0, 0, 0, 2] };
     execute(&mut rtnl, |r| {
         r.set_link(lo.index, &up).set_link(kn0.index, &up);
         r.add_address(&held).add_address(&held);
-        r.replace_route(&link).replace_route(&link).add_route(&default);
+        r.replace_route(&link).replace_route(&link).add_route(&default).add_route(&nowhere);
         r.add_neighbour(&neighbour).add_neighbour(&neighbour)
     })
     .unwrap();
@@ -107,8 +108,8 @@ fn addresses_routes_and_neighbours() {
     assert!(rtnl.addresses().unwrap().contains(&held));
     let mine: Vec<_> =
         rtnl.routes().unwrap().into_iter().filter(|r| r.protocol == PROTOCOL).collect();
-    assert_eq!(mine.len(), 2, "{mine:?}");
-    assert!(mine.contains(&link) && mine.contains(&default), "{mine:?}");
+    assert_eq!(mine.len(), 3, "{mine:?}");
+    assert!([&link, &default, &nowhere].iter().all(|r| mine.contains(r)), "{mine:?}");
     assert_eq!(rtnl.default_route().unwrap(), Some(default.clone()));
     let to = rtnl.route_to(ip("10.42.0.5")).unwrap();
     assert_eq!((to.link, to.source), (kn0.index, Some(ip("10.42.0.1"))));
@@ -119,6 +120,7 @@ fn addresses_routes_and_neighbours() {
         r.delete_address(&held)
     });
     assert!(refused.unwrap_err().is_not_found(), "the second deletion of the route");
+    execute(&mut rtnl, |r| r.delete_route(&nowhere)).unwrap();
     // Those after the refused one were carried out.
     assert!(!rtnl.addresses().unwrap().contains(&held));
     assert_eq!(rtnl.default_route().unwrap(), None);
