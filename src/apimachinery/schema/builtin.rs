@@ -328,9 +328,13 @@ impl<'a> Build<'a> {
         }
         // The table of hidden defaults names a field by the struct that has it in JSON.
         let place = format!("{owner}.{name}");
-        if let Some(default) = self.hidden.get(place.as_str()) {
-            facets.get_or_insert_default().default = json(default);
-            node.flags |= flag::DEFAULT_HIDDEN;
+        match self.hidden.get(place.as_str()) {
+            Some(&"-") => node.flags &= !flag::DEFAULTS_BELOW,
+            Some(default) => {
+                facets.get_or_insert_default().default = json(default);
+                node.flags |= flag::DEFAULT_HIDDEN;
+            }
+            None => {}
         }
         if always_written(node.kind, flags) {
             flags |= field::ALWAYS_WRITTEN;
@@ -623,6 +627,10 @@ mod tests {
             });
             let node = node.unwrap_or_else(|| panic!("no type {go_type}"));
             let field = graph.field(node, field).unwrap_or_else(|| panic!("no field {place}"));
+            if default == "-" {
+                assert!(!graph.node(field.node).has(flag::DEFAULTS_BELOW), "{place}");
+                continue;
+            }
             let facets = graph.facets(graph.node(field.node)).unwrap();
             assert_eq!(facets.default, Some(json(default).unwrap()), "{place}");
         }

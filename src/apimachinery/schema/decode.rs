@@ -202,3 +202,192 @@ impl Conform<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        resource::split_api_version,
+        schema::{builtin, from_crd},
+    };
+
+    /// Whether everything that `ours` says is also in `theirs`.
+    fn part_of(ours: &Value, theirs: &Value) -> bool {
+        match (ours, theirs) {
+            (Value::Object(ours), Value::Object(theirs)) => {
+                ours.iter().all(|(key, ours)| theirs.get(key).is_some_and(|t| part_of(ours, t)))
+            }
+            (Value::Array(ours), Value::Array(theirs)) => {
+                ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(o, t)| part_of(o, t))
+            }
+            _ => ours == theirs,
+        }
+    }
+
+    /// The answers are those of Kubernetes v1.37's own packages (embedded/schema/generate/oracle).
+    #[test]
+    fn decodes_like_upstream() {
+        let cases = include_str!("testdata/cases.jsonl").lines();
+        let answers = include_str!("testdata/answers.jsonl").lines();
+        assert_eq!(cases.clone().count(), answers.clone().count());
+        for (case, answer) in cases.zip(answers) {
+            let answer: Value = serde_json::from_str(answer).unwrap();
+            let object: Value = serde_json::from_str(case).unwrap();
+            let (group, version) = split_api_version(object["apiVersion"].as_str().unwrap());
+            let schema = builtin(group, version, object["kind"].as_str().unwrap()).unwrap();
+            let decoded = match schema.decode_json(case.as_bytes()) {
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    assert_eq!(json!({"error": error.to_string()}), answer, "{case}");
+                    let mut value = object;
+                    let error = schema.conform(&mut value).unwrap_err();
+                    assert_eq!(answer["error"], error.to_string(), "{case}");
+                    continue;
+                }
+            };
+            assert_eq!(
+                json!(decoded.strict),
+                *answer.get("strict").unwrap_or(&json!([])),
+                "{case}"
+            );
+            assert_eq!(decoded.value, answer["value"], "{case}");
+            let mut again = decoded.value.clone();
+            assert_eq!(schema.conform(&mut again), Ok(vec![]), "{case}");
+            assert_eq!(again, decoded.value, "canonical values stay as they are");
+
+            let mut defaulted = decoded.value;
+            schema.default_values(&mut defaulted);
+            // Upstream also sets what depends on other fields.
+            let theirs = answer.get("defaulted").unwrap_or(&answer["value"]);
+            assert!(part_of(&defaulted, theirs), "{case}\n  ours   {defaulted}\n  theirs {theirs}");
+        }
+    }
+
+    #[test]
+    fn words_malformed_text_like_go() {
+        for (text, error) in [
+            ("", "unexpected end of JSON input"),
+            ("{", "unexpected end of JSON input"),
+            ("x", "invalid character 'x' looking for beginning of value"),
+            ("{x", "invalid character 'x' looking for beginning of object key string"),
+            (r#"{"a" 1"#, "invalid character '1' after object key"),
+            (r#"{"a":1 2"#, "invalid character '2' after object key:value pair"),
+            (r#"{"a":1,}"#, "invalid character '}' looking for beginning of object key string"),
+            ("[1 2]", "invalid character '2' after array element"),
+            ("[1,]", "invalid character ']' looking for beginning of value"),
+            ("{} x", "invalid character 'x' after top-level value"),
+            ("tru ", "invalid character ' ' in literal true (expecting 'e')"),
+            ("\"\n\"", "invalid character '\\n' in string literal"),
+            (r#""\x""#, "invalid character 'x' in string escape code"),
+            (r#""\u00g0""#, "invalid character 'g' in \\u hexadecimal character escape"),
+            ("-x", "invalid character 'x' in numeric literal"),
+            ("1.x", "invalid character 'x' after decimal point in numeric literal"),
+            ("1ex", "invalid character 'x' in exponent of numeric literal"),
+            ("01", "invalid character '1' after top-level value"),
+            ("'a'", "invalid character '\\'' looking for beginning of value"),
+        ] {
+            let expected = Err(DecodeError::Malformed(error.to_owned()));
+            assert_eq!(decode_json(text.as_bytes()), expected, "{text}");
+        }
+        let deep = "[".repeat(100_000);
+        let expected = Err(DecodeError::Malformed("exceeded max depth".to_owned()));
+        assert_eq!(decode_json(deep.as_bytes()), expected);
+    }
+
+    #[test]
+    fn reads_free_json_as_go_does() {
+        let text = br#"{"i":1,"f":1.0,"e":1e3,"g":1.5,"s":"\ud83d\ude00\ud83d","i":2,"l":[{"x":1,"x":2}]}"#;
+        let decoded = decode_json(text).unwrap();
+        assert_eq!(
+            decoded.value,
+            json!({"i": 2, "f": 1, "e": 1000, "g": 1.5, "s": "😀\u{fffd}", "l": [{"x": 2}]})
+        );
+        assert_eq!(decoded.strict, [r#"duplicate field "i""#, r#"duplicate field "l[0].x""#]);
+    }
+
+    #[test]
+    fn prunes_custom_resources() {
+        let schema = from_crd(&json!({"type": "object", "properties": {
+            "spec": {"type": "object", "properties": {
+                "a": {"type": "string"},
+                "nullable": {"type": "string", "nullable": true},
+                "defaulted": {"type": "string", "default": "x"},
+                "kept": {"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                    "properties": {"inner": {"type": "object", "properties": {}}}},
+                "map": {"type": "object", "additionalProperties": {
+                    "type": "object", "properties": {"v": {"type": "integer"}}}},
+                "template": {"type": "object", "x-kubernetes-embedded-resource": true,
+                    "properties": {"spec": {"type": "object"}}},
+            }},
+        }}))
+        .unwrap();
+        let text = br#"{
+            "apiVersion": "g/v1", "kind": "A", "top": 1,
+            "metadata": {"name": "a", "creationTimestamp": null, "unknownMeta": 1, "labels": {}},
+            "spec": {
+                "z": 1, "a": null, "nullable": null, "defaulted": null, "a": null,
+                "kept": {"x": {"y": 1}, "inner": {"gone": 1}},
+                "map": {"k": {"v": 1, "w": 2}},
+                "template": {"apiVersion": "v1", "kind": "Pod", "other": 1,
+                    "metadata": {"name": "b", "foo": 1}, "spec": {"gone": 1}}
+            }
+        }"#;
+        let mut decoded = schema.decode_json(text).unwrap();
+        assert_eq!(
+            decoded.strict,
+            [
+                r#"duplicate field "spec.a""#,
+                r#"unknown field "metadata.unknownMeta""#,
+                r#"unknown field "spec.kept.inner.gone""#,
+                r#"unknown field "spec.map.k.w""#,
+                r#"unknown field "spec.template.other""#,
+                r#"unknown field "spec.template.spec.gone""#,
+                r#"unknown field "spec.z""#,
+                r#"unknown field "top""#,
+                r#"unknown field "spec.template.metadata.foo""#,
+            ]
+        );
+        schema.default_values(&mut decoded.value);
+        assert_eq!(
+            decoded.value,
+            json!({
+                "apiVersion": "g/v1", "kind": "A", "metadata": {"name": "a"},
+                "spec": {
+                    "nullable": null, "defaulted": "x",
+                    "kept": {"x": {"y": 1}, "inner": {}},
+                    "map": {"k": {"v": 1}},
+                    "template": {"apiVersion": "v1", "kind": "Pod",
+                        "metadata": {"name": "b"}, "spec": {}},
+                },
+            })
+        );
+        let wrong = schema.decode_json(br#"{"metadata": {"labels": {"a": 1}}}"#).unwrap_err();
+        assert_eq!(
+            wrong.to_string(),
+            "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string"
+        );
+    }
+
+    #[test]
+    fn defaults_only_where_the_parent_is() {
+        let schema = from_crd(&json!({"type": "object", "properties": {
+            "spec": {"type": "object", "properties": {
+                "a": {"type": "object", "properties": {"b": {"type": "integer", "default": 1}}},
+                "c": {"type": "object", "default": {}, "properties": {
+                    "d": {"type": "string", "default": "x"}}},
+                "l": {"type": "array", "items": {"type": "object", "properties": {
+                    "e": {"type": "boolean", "default": true}}}},
+            }},
+        }}))
+        .unwrap();
+        let mut value = json!({"spec": {"l": [{}, {"e": false}]}});
+        schema.default_values(&mut value);
+        let expected = json!({"spec": {"c": {"d": "x"}, "l": [{"e": true}, {"e": false}]}});
+        assert_eq!(value, expected);
+        let mut none = json!({});
+        schema.default_values(&mut none);
+        assert_eq!(none, json!({}));
+    }
+}

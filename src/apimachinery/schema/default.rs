@@ -40,9 +40,10 @@ fn fill(graph: &Graph, id: NodeId, value: &mut Value) {
                 let default = graph.facets(below).and_then(|f| f.default.as_ref());
                 match (map.get_mut(name), default) {
                     (Some(value), default) => {
+                        let unset = value.is_null() && !below.has(flag::NULLABLE)
+                            || graph.typed && leaf::is_scalar(graph, field) && leaf::is_zero(value);
                         if let Some(default) = default
-                            && value.is_null()
-                            && !below.has(flag::NULLABLE)
+                            && unset
                         {
                             *value = default.clone();
                         }

@@ -89,7 +89,7 @@ fn bytes(text: String) -> Result<Value, Mismatch> {
                 base64::DecodeError::InvalidLastSymbol(at, _) => at,
                 _ => text.trim_end_matches('=').len() / 4 * 4,
             };
-            Err(Mismatch::Message(format!("illegal base64 data at input byte {at}")))
+            Err(Mismatch::Text(format!("illegal base64 data at input byte {at}")))
         }
     }
 }
@@ -177,5 +177,22 @@ pub(crate) fn omitted(graph: &Graph, field: &Field, value: &Value) -> bool {
         Value::Bool(value) => !value,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::Null => true,
+    }
+}
+
+/// Whether a field is a string, number or boolean that is always there.
+pub(crate) fn is_scalar(graph: &Graph, field: &Field) -> bool {
+    let kind = graph.node(field.node).kind;
+    matches!(kind, Kind::String | Kind::Integer | Kind::Number | Kind::Boolean)
+        && !field.has(field::POINTER)
+}
+
+/// Whether a scalar that is always there says nothing.
+pub(crate) fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Bool(value) => !value,
+        _ => false,
     }
 }

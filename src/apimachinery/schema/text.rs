@@ -201,6 +201,8 @@ impl<'a> Reader<'a> {
                     map.insert(key, value);
                     set |= 1 << at;
                 }
+                // Null does not undo what an earlier field of the same name said of a scalar.
+                Some(Value::Null) if leaf::is_scalar(graph, field) => {}
                 _ if set & (1 << at) != 0 => {
                     map.remove(&key);
                     set &= !(1 << at);

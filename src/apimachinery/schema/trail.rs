@@ -90,10 +90,12 @@ fn append(path: &mut String, name: &str) {
 pub(crate) enum Mismatch {
     /// A JSON value of another type, as Go names it: `string`, `number 1.5`, `object`.
     Kind(String),
-    /// The same inside a type that reads itself by way of another Go type.
+    /// The same inside a type that reads itself by way of another Go type. Go stops there.
     Inner(String, &'static str),
-    /// What a type that reads itself says. Go stops at these.
+    /// What a type that reads itself says. Go stops there.
     Message(String),
+    /// What is wrong with a text that Go reads on behind.
+    Text(String),
 }
 
 /// What a walk found: strict errors and the first error.
@@ -131,7 +133,7 @@ impl Findings {
 
     /// Keeps the first mismatch, or the first that Go stops at.
     pub(crate) fn mismatch(&mut self, graph: &Graph, node: NodeId, at: &Trail<'_>, why: Mismatch) {
-        let stops = matches!(why, Mismatch::Message(_));
+        let stops = matches!(why, Mismatch::Inner(..) | Mismatch::Message(_));
         if self.fatal || self.error.is_some() && !stops {
             return;
         }
@@ -144,7 +146,7 @@ impl Findings {
         self.error = Some(match why {
             Mismatch::Kind(value) => unfit(&value, &graph.go_type(graph.node(node))),
             Mismatch::Inner(value, go_type) => unfit(&value, go_type),
-            Mismatch::Message(text) => text,
+            Mismatch::Message(text) | Mismatch::Text(text) => text,
         });
         self.fatal = stops;
     }
