@@ -13,6 +13,7 @@ pub mod kinds;
 pub mod local;
 pub mod metrics;
 pub mod openapi;
+pub mod proxy;
 pub mod registry;
 pub mod request;
 pub mod shared;

@@ -11,6 +11,7 @@ pub mod convert;
 pub mod create;
 pub mod delete;
 pub mod delete_collection;
+pub mod direct;
 pub mod get;
 pub mod list;
 pub mod managed;

@@ -4,7 +4,9 @@ use apimachinery::{
     GroupVersionKind, Status,
     field::{FieldError, Path},
     patch,
+    schema::Schema,
 };
+use bytes::Bytes;
 use http::header;
 use serde_json::Value;
 
@@ -54,45 +56,77 @@ fn form(call: &Call<'_>) -> Result<Form, Status> {
 /// # Errors
 /// The Status that refuses it.
 pub async fn patch(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
-    let form = form(call)?;
-    let body = body.read().await?;
-    let options = WriteOptions::parse(call.query, "PatchOptions")?;
-    options.check_patch(form == Form::Apply)?;
-    if form == Form::Apply {
+    if form(call)? == Form::Apply {
+        let (body, options) = read(call, body, true).await?;
         return apply(call, &body, &options).await;
     }
-    let decoded = normalize::free(Media::Json, &body)
-        .map_err(|why| Status::bad_request(format!("error decoding patch: {why}")))?;
-    let strict = decoded.strict;
+    let (patcher, options) = Patcher::read(call, body).await?;
     let change =
         Change { kind: Kind::Patch, options: &options, create_if_missing: false, uid: None };
-    let patcher = Patcher { form, document: decoded.value, manager: call.manager(&options) };
+    let manager = call.manager(&options);
+    let version = call.endpoint.version();
     modify::modify(call, &call.info.name, &change, |old| {
         let Some(old) = old else {
             return Err(Status::not_found(call.group_resource(), &call.info.name));
         };
-        patcher.transform(call, old, strict.clone(), &options)
+        let object = convert::from_storage(&call.endpoint, old.clone())?;
+        let object = patcher.apply(call, object, &version.schema, &version.gvk, &options)?;
+        let mut object = convert::to_storage(&call.endpoint, object)?;
+        check_identity(call, &mut object)?;
+        normalize::default(&call.endpoint, &mut object);
+        dedup_owners(call, &mut object);
+        managed::update(call, Some(old), &mut object, &manager)?;
+        Ok(object)
     })
     .await
 }
 
-struct Patcher {
+async fn read(
+    call: &Call<'_>,
+    body: Payload,
+    apply: bool,
+) -> Result<(Bytes, WriteOptions), Status> {
+    let body = body.read().await?;
+    let options = WriteOptions::parse(call.query, "PatchOptions")?;
+    options.check_patch(apply)?;
+    Ok((body, options))
+}
+
+/// A patch that has been read.
+pub struct Patcher {
     form: Form,
     document: Value,
-    manager: String,
+    strict: Vec<String>,
 }
 
 impl Patcher {
-    /// The patched object in the storage version, defaulted, with managed fields.
-    fn transform(
+    /// Reads the patch and its options. An applied configuration counts as a merge patch here, for
+    /// parts of objects that have no managed fields of their own.
+    ///
+    /// # Errors
+    /// 400, 413 or 415 for what cannot be read, 422 for bad options.
+    pub async fn read(call: &Call<'_>, body: Payload) -> Result<(Self, WriteOptions), Status> {
+        let form = form(call)?;
+        let (body, options) = read(call, body, form == Form::Apply).await?;
+        let media = if form == Form::Apply { Media::Yaml } else { Media::Json };
+        let decoded = normalize::free(media, &body)
+            .map_err(|why| Status::bad_request(format!("error decoding patch: {why}")))?;
+        Ok((Self { form, document: decoded.value, strict: decoded.strict }, options))
+    }
+
+    /// The patched `object`, which is of this kind and schema.
+    ///
+    /// # Errors
+    /// 400 or 422 for a patch that does not fit.
+    pub fn apply(
         &self,
         call: &Call<'_>,
-        old: &Value,
-        mut strict: Vec<String>,
+        mut object: Value,
+        schema: &Schema,
+        kind: &GroupVersionKind,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        let version = call.endpoint.version();
-        let mut object = convert::from_storage(&call.endpoint, old.clone())?;
+        let mut strict = self.strict.clone();
         let document = self.document.clone();
         match self.form {
             Form::Json => {
@@ -100,38 +134,23 @@ impl Patcher {
                 strict.append(&mut patch.strict_errors);
                 patch.apply(&mut object)?;
             }
-            Form::Merge => patch::merge::apply(&mut object, document)?,
-            _ => patch::strategic::apply(&version.schema, &mut object, document)?,
+            Form::Strategic => patch::strategic::apply(schema, &mut object, document)?,
+            Form::Merge | Form::Apply => patch::merge::apply(&mut object, document)?,
         }
-        normalize::check_kind(&mut object, &version.gvk)?;
-        strict.extend(version.schema.conform(&mut object).map_err(|error| {
-            let path = Path::root("patch");
-            let error = FieldError::invalid(&path, object.to_string(), &error.to_string());
+        normalize::check_kind(&mut object, kind)?;
+        let invalid = |object: &Value, why: &str| {
+            let error = FieldError::invalid(&Path::root("patch"), object.to_string(), why);
             Status::invalid(&GroupVersionKind::new("", "", ""), "", &[error])
-        })?);
+        };
+        match schema.conform(&mut object) {
+            Ok(found) => strict.extend(found),
+            Err(error) => return Err(invalid(&object, &error.to_string())),
+        }
         call.report(strict, options.field_validation, |why| {
-            let path = Path::root("patch");
-            let detail = format!("strict decoding error: {why}");
-            let error = FieldError::invalid(&path, object.to_string(), &detail);
-            Status::invalid(&GroupVersionKind::new("", "", ""), "", &[error])
+            invalid(&object, &format!("strict decoding error: {why}"))
         })?;
-        finish(call, object, Some(old), &self.manager)
+        Ok(object)
     }
-}
-
-/// The last steps of a patched object of the request's version.
-fn finish(
-    call: &Call<'_>,
-    object: Value,
-    old: Option<&Value>,
-    manager: &str,
-) -> Result<Value, Status> {
-    let mut object = convert::to_storage(&call.endpoint, object)?;
-    check_identity(call, &mut object)?;
-    normalize::default(&call.endpoint, &mut object);
-    dedup_owners(call, &mut object);
-    managed::update(call, old, &mut object, manager)?;
-    Ok(object)
 }
 
 /// A patch cannot move an object.
