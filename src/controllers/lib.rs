@@ -8,10 +8,13 @@ mod context;
 mod deployment;
 mod endpointslice;
 mod expectations;
+mod garbage;
+mod namespace;
 mod ownership;
 mod pod;
 mod pod_control;
 mod replicaset;
+mod resources;
 mod root_ca;
 mod service_account;
 
@@ -27,6 +30,8 @@ type Controller = (&'static str, fn(Context) -> BoxFuture<'static, ()>);
 const CONTROLLERS: &[Controller] = &[
     ("serviceaccount-controller", |context| Box::pin(service_account::run(context))),
     ("root-ca-certificate-publisher-controller", |context| Box::pin(root_ca::run(context))),
+    ("namespace-controller", |context| Box::pin(namespace::run(context))),
+    ("generic-garbage-collector", |context| Box::pin(garbage::run(context))),
     ("endpointslice-controller", |context| Box::pin(endpointslice::run(context))),
     ("deployment-controller", |context| Box::pin(deployment::run(context))),
     ("replicaset-controller", |context| Box::pin(replicaset::run(context))),
