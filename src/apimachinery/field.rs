@@ -160,10 +160,9 @@ impl FieldError {
         Self::new(path, Cause::NotFound, Some(&value.into()), "")
     }
 
-    /// The value is none of the supported ones.
+    /// The value is none of the supported ones, which are shown in this order.
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
-        let mut supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        supported.sort();
+        let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let detail = match supported.is_empty() {
             true => String::new(),
             false => format!("supported values: {}", supported.join(", ")),

@@ -3,6 +3,16 @@
 //! The registry treats every kind alike; where a kind differs it asks these hooks. A kind without a
 //! file of its own has [`Plain`] hooks. Adding a kind's rules is one file and one line in `HOOKS`.
 
+mod addresses;
+mod certificates;
+mod columns;
+mod core;
+mod diff;
+mod pod_spec;
+mod resource_names;
+mod validation;
+mod value;
+
 use apimachinery::{GroupResource, Status, field::FieldError, names};
 use serde_json::Value;
 
@@ -80,6 +90,11 @@ pub trait Hooks: Send + Sync {
         Vec::new()
     }
 
+    /// Warnings for the client about a new object, or about a change to one (`old`).
+    fn warnings(&self, _old: Option<&Value>, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether `name` is a valid `metadata.name`; what is wrong with it otherwise.
     /// `prefix` is set for a `generateName`.
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
@@ -119,7 +134,10 @@ pub trait Hooks: Send + Sync {
 }
 
 /// Which file holds the rules of which resource: group, resource, hooks.
-static HOOKS: &[(&str, &str, &dyn Hooks)] = &[];
+static HOOKS: &[(&str, &str, &dyn Hooks)] = &[
+    ("", "persistentvolumeclaims", &core::persistent_volume_claim::PersistentVolumeClaim),
+    ("", "pods", &core::pod::Pod),
+];
 
 /// The hooks of a resource; [`Plain`] for those without a line in the table. Callers keep the
 /// answer with the resource instead of asking on every request.

@@ -1,0 +1,4 @@
+//! The core group.
+
+pub(crate) mod persistent_volume_claim;
+pub(crate) mod pod;

@@ -1,0 +1,242 @@
+//! PersistentVolumeClaims.
+
+use apimachinery::{
+    field::{FieldError, Path},
+    names,
+};
+use serde_json::{Value, json};
+
+use crate::kinds::{
+    Column, Context, Hooks,
+    columns::{self, age, name},
+    diff::diff,
+    resource_names,
+    validation::{
+        Errors, IMMUTABLE, POSITIVE, Report as _, label_selector, optional_one_of, quantity,
+        quantity_text, spec,
+    },
+    value::{Fields as _, same, set_default},
+};
+
+pub(crate) const ACCESS_MODES: [&str; 4] =
+    ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+
+pub(crate) struct PersistentVolumeClaim;
+
+impl Hooks for PersistentVolumeClaim {
+    fn default(&self, claim: &mut Value) {
+        let Some(spec) = claim.get_mut("spec") else { return };
+        // The old reference to a data source and the new one say the same.
+        let (old, new) = (spec["dataSource"].clone(), spec["dataSourceRef"].clone());
+        let crosses = !new.text("namespace").is_empty();
+        if !old.is_null() && new.is_null() {
+            set_default(spec, "dataSourceRef", old);
+        } else if old.is_null() && !new.is_null() && !crosses {
+            let core = new.text("apiGroup").is_empty();
+            if core && new.text("kind") == "PersistentVolumeClaim"
+                || new.text("apiGroup") == "snapshot.storage.k8s.io"
+            {
+                set_default(spec, "dataSource", new);
+            }
+        }
+    }
+
+    fn prepare_create(&self, _context: &Context<'_>, claim: &mut Value) {
+        claim["status"] = json!({"phase": "Pending"});
+    }
+
+    fn validate_create(&self, _context: &Context<'_>, claim: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        validate_spec(&claim["spec"], &spec(), &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        if context.subresource == "status" {
+            validate_status(new, &mut errors);
+        } else {
+            validate_spec(&new["spec"], &spec(), &mut errors);
+            validate_change(old, new, &mut errors);
+        }
+        errors
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        columns::of("/persistentvolumeclaims")
+    }
+
+    fn cells(&self, claim: &Value) -> Vec<Value> {
+        let (spec, status) = (&claim["spec"], &claim["status"]);
+        let terminating = claim["metadata"].has("deletionTimestamp");
+        let phase = if terminating { "Terminating" } else { status.text("phase") };
+        let bound = !spec.text("volumeName").is_empty();
+        let capacity = match bound {
+            true => quantity_text(&status["capacity"]["storage"]),
+            false => String::new(),
+        };
+        let modes = if bound { access_modes(&status["accessModes"]) } else { String::new() };
+        let unset = |field: &str| spec.opt_text(field).unwrap_or("<unset>");
+        vec![
+            name(claim),
+            phase.into(),
+            spec.text("volumeName").into(),
+            capacity.into(),
+            modes.into(),
+            storage_class(claim).into(),
+            unset("volumeAttributesClassName").into(),
+            age(claim),
+            unset("volumeMode").into(),
+        ]
+    }
+}
+
+/// The storage class of a claim or volume, by the annotation that came before the field, too.
+pub(crate) fn storage_class(object: &Value) -> &str {
+    let annotation =
+        object["metadata"]["annotations"].opt_text("volume.beta.kubernetes.io/storage-class");
+    annotation.unwrap_or_else(|| object["spec"].text("storageClassName"))
+}
+
+/// Access modes in short, in a fixed order: `RWO,ROX`.
+pub(crate) fn access_modes(modes: &Value) -> String {
+    let short = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
+    let has = |mode: &str| modes.as_array().is_some_and(|list| list.iter().any(|m| m == mode));
+    let found: Vec<&str> = short.iter().filter(|(mode, _)| has(mode)).map(|(_, s)| *s).collect();
+    found.join(",")
+}
+
+/// Validates the spec of a claim or of a claim template.
+pub(crate) fn validate_spec(spec: &Value, path: &Path, errors: &mut Errors) {
+    let modes = path.child("accessModes");
+    if spec.list("accessModes").is_empty() {
+        errors.required(&modes, "at least 1 access mode is required");
+    }
+    label_selector(spec, "selector", path, errors);
+    let (mut single, mut other) = (false, false);
+    for mode in spec.texts("accessModes") {
+        if !ACCESS_MODES.contains(&mode) {
+            errors.unsupported(&modes, mode, &ACCESS_MODES);
+        } else if mode == "ReadWriteOncePod" {
+            single = true;
+        } else {
+            other = true;
+        }
+    }
+    if single && other {
+        errors.forbidden(&modes, "may not use ReadWriteOncePod with other access modes");
+    }
+    let storage = path.child("resources").key("storage");
+    match spec["resources"]["requests"].sub("storage") {
+        None => errors.required(&storage, ""),
+        Some(size) if quantity(size).signum() <= 0 => {
+            errors.invalid(&storage, quantity_text(size), POSITIVE);
+        }
+        Some(size) => resource_names::amount("storage", size, &storage, errors),
+    }
+    for field in ["storageClassName", "volumeAttributesClassName"] {
+        let class = spec.text(field);
+        if !class.is_empty() {
+            errors.messages(&path.child(field), class, names::dns1123_subdomain(class));
+        }
+    }
+    optional_one_of(spec, "volumeMode", path, &["Block", "Filesystem"], errors);
+    data_sources(spec, path, errors);
+}
+
+fn data_sources(spec: &Value, path: &Path, errors: &mut Errors) {
+    for field in ["dataSource", "dataSourceRef"] {
+        let Some(source) = spec.sub(field) else { continue };
+        let path = path.child(field);
+        for part in ["name", "kind"] {
+            if source.text(part).is_empty() {
+                errors.required(&path.child(part), "");
+            }
+        }
+        let (group, kind) = (source.text("apiGroup"), source.text("kind"));
+        if group.is_empty() && kind != "PersistentVolumeClaim" {
+            let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+            errors.invalid(&path, kind, detail);
+        }
+        if !group.is_empty() {
+            errors.messages(&path.child("apiGroup"), group, names::dns1123_subdomain(group));
+        }
+        let namespace = source.text("namespace");
+        if !namespace.is_empty() {
+            let messages = names::dns1123_label(namespace);
+            errors.messages(&path.child("namespace"), namespace, messages);
+        }
+    }
+    let (Some(old), Some(new)) = (spec.sub("dataSource"), spec.sub("dataSourceRef")) else {
+        return;
+    };
+    if !new.text("namespace").is_empty() {
+        let detail = "may not be specified when dataSourceRef.namespace is specified";
+        errors.invalid(path, path.child("dataSource").as_str(), detail);
+    } else if ["apiGroup", "kind", "name"].iter().any(|part| old.text(part) != new.text(part)) {
+        errors.invalid(path, path.child("dataSource").as_str(), "must match dataSourceRef");
+    }
+}
+
+fn validate_change(old: &Value, new: &Value, errors: &mut Errors) {
+    let (was, is) = (&old["spec"], &new["spec"]);
+    let mut munged = is.clone();
+    if was.text("volumeName").is_empty() {
+        munged["volumeName"] = is["volumeName"].clone();
+    }
+    let mut expected = was.clone();
+    if was.text("volumeName").is_empty() {
+        expected["volumeName"] = is["volumeName"].clone();
+    }
+    if !was.has("storageClassName") && is.has("storageClassName") {
+        munged["storageClassName"] = Value::Null;
+    }
+    if new["status"].text("phase") == "Bound" {
+        if munged["resources"]["requests"].has("storage") {
+            munged["resources"]["requests"]["storage"] =
+                was["resources"]["requests"]["storage"].clone();
+        }
+        munged["volumeAttributesClassName"] = was["volumeAttributesClassName"].clone();
+    }
+    if !same(&munged, &expected) {
+        let detail = format!(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
+            diff(&expected, &munged)
+        );
+        errors.forbidden(&spec(), &detail);
+    }
+    let size = |object: &Value| quantity(&object["resources"]["requests"]["storage"]);
+    if size(is) < size(was) && size(is) <= quantity(&old["status"]["capacity"]["storage"]) {
+        let path = spec().child("resources").child("requests").child("storage");
+        errors.forbidden(&path, "field can not be less than status.capacity");
+    }
+    if !same(&was["volumeMode"], &is["volumeMode"]) {
+        errors.invalid(&Path::root("volumeMode"), is["volumeMode"].clone(), IMMUTABLE);
+    }
+    if old["status"].has("currentVolumeAttributesClassName") {
+        let path = spec().child("volumeAttributesClassName");
+        let when = "is forbidden when status.currentVolumeAttributesClassName is not nil";
+        match is.opt_text("volumeAttributesClassName") {
+            None if was.has("volumeAttributesClassName") => {
+                errors.forbidden(&path, &format!("update to nil {when}"));
+            }
+            Some("") => errors.forbidden(&path, &format!("update to empty string {when}")),
+            _ => {}
+        }
+    }
+}
+
+fn validate_status(claim: &Value, errors: &mut Errors) {
+    let path = Path::root("status").child("capacity");
+    for (resource, value) in claim["status"].entries("capacity") {
+        if quantity(value).value() < 0 {
+            let detail = "must be a valid resource quantity";
+            errors.invalid(&path.key(resource), quantity(value).value(), detail);
+        }
+    }
+}

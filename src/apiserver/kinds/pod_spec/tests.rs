@@ -1,0 +1,1 @@
+//! Cases of pod specs, good and bad.
