@@ -14,7 +14,7 @@ use storage::Collection;
 
 pub use self::{
     addresses::{Addresses, CidrError},
-    ports::{Ports, Protocol},
+    ports::Ports,
 };
 
 /// Why something could not be allocated.
@@ -50,7 +50,7 @@ impl Allocators {
         ports: RangeInclusive<u16>,
         services: &Collection,
     ) -> Result<Self, CidrError> {
-        let all = Self { addresses: Addresses::new(cidr)?, ports: Ports::new(ports) };
+        let all = Self::empty(cidr, ports)?;
         for service in services.snapshot().iter() {
             if let Ok(service) = service.value() {
                 all.take(&service);
@@ -59,14 +59,22 @@ impl Allocators {
         Ok(all)
     }
 
+    /// Allocators of which nothing is taken.
+    ///
+    /// # Errors
+    /// When `cidr` is no IPv4 network of at least two addresses.
+    pub fn empty(cidr: &str, ports: RangeInclusive<u16>) -> Result<Self, CidrError> {
+        Ok(Self { addresses: Addresses::new(cidr)?, ports: Ports::new(ports) })
+    }
+
     /// Marks what a stored Service holds.
     fn take(&self, service: &Value) {
         for address in cluster_ips(service) {
             // Of another range, or taken twice by a defect long ago: the Services keep it anyway.
             let _ = self.addresses.take(address);
         }
-        for (port, protocol) in node_ports(service) {
-            let _ = self.ports.take(port, protocol);
+        for port in node_ports(service) {
+            let _ = self.ports.take(port);
         }
     }
 
@@ -76,9 +84,9 @@ impl Allocators {
         for address in cluster_ips(service).filter(|address| !kept_ips.contains(address)) {
             self.addresses.release(address);
         }
-        let kept_ports: Vec<_> = kept.map(|kept| node_ports(kept).collect()).unwrap_or_default();
-        for (port, protocol) in node_ports(service).filter(|port| !kept_ports.contains(port)) {
-            self.ports.release(port, protocol);
+        let kept_ports: Vec<u16> = kept.map(|kept| node_ports(kept).collect()).unwrap_or_default();
+        for port in node_ports(service).filter(|port| !kept_ports.contains(port)) {
+            self.ports.release(port);
         }
     }
 }
@@ -92,13 +100,9 @@ pub fn cluster_ips(service: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// The node ports that a Service has, the health check's included.
-pub fn node_ports(service: &Value) -> impl Iterator<Item = (u16, Protocol)> {
+pub fn node_ports(service: &Value) -> impl Iterator<Item = u16> {
     let spec = &service["spec"];
-    let number =
-        |value: &Value| value.as_u64().and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0);
-    let ports = spec["ports"].as_array().into_iter().flatten();
-    let ports = ports.filter_map(move |port| {
-        Some((number(&port["nodePort"])?, Protocol::of(port["protocol"].as_str())))
-    });
-    ports.chain(number(&spec["healthCheckNodePort"]).map(|port| (port, Protocol::Tcp)))
+    let ports = spec["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]);
+    let all = ports.chain(std::iter::once(&spec["healthCheckNodePort"]));
+    all.filter_map(|port| u16::try_from(port.as_u64()?).ok().filter(|port| *port != 0))
 }

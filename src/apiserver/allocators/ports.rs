@@ -1,4 +1,5 @@
-//! Node ports of Services, apart for each protocol.
+//! Node ports of Services. A port is one number for all protocols, as upstream counts them: only
+//! within one Service may TCP and UDP share it.
 
 use std::{
     ops::RangeInclusive,
@@ -10,40 +11,17 @@ use super::{
     bitmap::{Bitmap, random, reserved},
 };
 
-/// The protocols of Service ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// TCP, the default.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
-}
-
-impl Protocol {
-    /// Reads a port's `protocol`.
-    pub fn of(text: Option<&str>) -> Self {
-        match text {
-            Some("UDP") => Self::Udp,
-            Some("SCTP") => Self::Sctp,
-            _ => Self::Tcp,
-        }
-    }
-}
-
 /// The ports of a range.
 pub struct Ports {
     range: RangeInclusive<u16>,
-    taken: Mutex<[Bitmap; 3]>,
+    taken: Mutex<Bitmap>,
 }
 
 impl Ports {
     /// All ports of `range` are free.
     pub fn new(range: RangeInclusive<u16>) -> Self {
         let count = u32::try_from(range.len()).unwrap_or_default();
-        let bitmap = || Bitmap::new(count, reserved(count, 32, 128));
-        Self { range, taken: Mutex::new([bitmap(), bitmap(), bitmap()]) }
+        Self { range, taken: Mutex::new(Bitmap::new(count, reserved(count, 32, 128))) }
     }
 
     fn offset(&self, port: u16) -> Option<u32> {
@@ -54,7 +32,7 @@ impl Ports {
     ///
     /// # Errors
     /// When it is taken, or not one of the range.
-    pub fn take(&self, port: u16, protocol: Protocol) -> Result<(), AllocationError> {
+    pub fn take(&self, port: u16) -> Result<(), AllocationError> {
         let Some(offset) = self.offset(port) else {
             let (first, last) = (self.range.start(), self.range.end());
             return Err(AllocationError::OutOfRange(format!(
@@ -62,27 +40,23 @@ impl Ports {
             )));
         };
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        match taken[protocol as usize].take(offset) {
-            true => Ok(()),
-            false => Err(AllocationError::Taken("port")),
-        }
+        if taken.take(offset) { Ok(()) } else { Err(AllocationError::Taken("port")) }
     }
 
     /// Takes any free port.
     ///
     /// # Errors
     /// When none is left.
-    pub fn take_any(&self, protocol: Protocol) -> Result<u16, AllocationError> {
+    pub fn take_any(&self) -> Result<u16, AllocationError> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let offset = taken[protocol as usize].take_any(random()).ok_or(AllocationError::Full)?;
+        let offset = taken.take_any(random()).ok_or(AllocationError::Full)?;
         Ok(self.range.start() + offset as u16)
     }
 
     /// Gives a port back.
-    pub fn release(&self, port: u16, protocol: Protocol) {
+    pub fn release(&self, port: u16) {
         if let Some(offset) = self.offset(port) {
-            self.taken.lock().unwrap_or_else(PoisonError::into_inner)[protocol as usize]
-                .release(offset);
+            self.taken.lock().unwrap_or_else(PoisonError::into_inner).release(offset);
         }
     }
 }
@@ -92,16 +66,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn protocols_have_ports_of_their_own() {
+    fn ports_are_unique_and_within_the_range() {
         let ports = Ports::new(30_000..=30_003);
-        ports.take(30_001, Protocol::Tcp).unwrap();
-        ports.take(30_001, Protocol::Udp).unwrap();
-        assert_eq!(ports.take(30_001, Protocol::Tcp), Err(AllocationError::Taken("port")));
-        assert!(matches!(ports.take(80, Protocol::Tcp), Err(AllocationError::OutOfRange(_))));
-        let drawn = std::iter::from_fn(|| ports.take_any(Protocol::Tcp).ok()).count();
+        ports.take(30_001).unwrap();
+        assert_eq!(ports.take(30_001), Err(AllocationError::Taken("port")));
+        assert!(matches!(ports.take(80), Err(AllocationError::OutOfRange(_))));
+        let drawn = std::iter::from_fn(|| ports.take_any().ok()).count();
         assert_eq!(drawn, 3);
-        assert_eq!(ports.take_any(Protocol::Tcp), Err(AllocationError::Full));
-        ports.release(30_001, Protocol::Tcp);
-        assert_eq!(ports.take_any(Protocol::Tcp), Ok(30_001));
+        assert_eq!(ports.take_any(), Err(AllocationError::Full));
+        ports.release(30_001);
+        assert_eq!(ports.take_any(), Ok(30_001));
     }
 }

@@ -32,6 +32,35 @@ pub(crate) fn canonical_ip(value: &str, path: &Path, errors: &mut Errors) -> Opt
     Some(ip)
 }
 
+/// An address that packets can be sent to: no special one.
+pub(crate) fn endpoint_ip(value: &str, path: &Path, errors: &mut Errors) {
+    let Ok(ip) = value.parse::<IpAddr>() else {
+        return errors.invalid(path, value, "must be a valid IP address");
+    };
+    if ip.is_unspecified() {
+        let detail = format!("may not be unspecified ({value})");
+        errors.invalid(path, value, &detail);
+    }
+    if ip.is_loopback() {
+        let detail = "may not be in the loopback range (127.0.0.0/8, ::1/128)";
+        errors.invalid(path, value, detail);
+    }
+    let (link_local, multicast) = match ip {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(v6) => {
+            (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02)
+        }
+    };
+    if link_local {
+        let detail = "may not be in the link-local range (169.254.0.0/16, fe80::/10)";
+        errors.invalid(path, value, detail);
+    }
+    if multicast {
+        let detail = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
+        errors.invalid(path, value, detail);
+    }
+}
+
 /// Whether it is an IPv4 address but for leading zeros.
 fn sloppy(value: &str) -> bool {
     let parts: Vec<&str> = value.split('.').collect();

@@ -137,6 +137,7 @@ pub trait Hooks: Send + Sync {
 static HOOKS: &[(&str, &str, &dyn Hooks)] = &[
     ("", "persistentvolumeclaims", &core::persistent_volume_claim::PersistentVolumeClaim),
     ("", "pods", &core::pod::Pod),
+    ("", "services", &core::service::Service),
 ];
 
 /// The hooks of a resource; [`Plain`] for those without a line in the table. Callers keep the

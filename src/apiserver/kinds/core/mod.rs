@@ -2,3 +2,4 @@
 
 pub(crate) mod persistent_volume_claim;
 pub(crate) mod pod;
+pub(crate) mod service;

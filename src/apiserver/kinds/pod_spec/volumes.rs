@@ -10,8 +10,8 @@ use super::{env, legacy_volumes, projected};
 use crate::kinds::{
     core::persistent_volume_claim,
     validation::{
-        Check, Errors, FILE_MODE, Report as _, dns_label, file_mode, local_path, no_backsteps, one_of,
-        quantity,
+        Check, Errors, FILE_MODE, Report as _, dns_label, file_mode, local_path, no_backsteps,
+        one_of, quantity,
     },
     value::Fields as _,
 };
