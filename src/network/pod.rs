@@ -157,16 +157,11 @@ fn try_attach(pod: &Attachment<'_>) -> Result<(), Error> {
 }
 
 fn create(rtnl: &mut Rtnl, netns: &Netns, pod: &Attachment<'_>, name: &str) -> Result<(), Error> {
-    let mut alias = format!("{} {}", pod.uid, pod.title);
-    while alias.len() > ALIAS_LIMIT {
-        alias.pop();
-    }
-    let end = VethEnd { name, mac: HOST_MAC, netns: None, alias: &alias, group: INTERFACE_GROUP };
+    let end = VethEnd { name, mac: HOST_MAC, netns: None, group: INTERFACE_GROUP };
     let peer = VethEnd {
         name: pod.interface,
         mac: pod_mac(pod.address),
         netns: Some(netns.as_fd()),
-        alias: "",
         group: 0,
     };
     let mut requests = Requests::new();
@@ -185,7 +180,12 @@ fn create(rtnl: &mut Rtnl, netns: &Netns, pod: &Attachment<'_>, name: &str) -> R
 fn host_end(rtnl: &mut Rtnl, pod: &Attachment<'_>, name: &str) -> netlink::Result<()> {
     let link = rtnl.link_by_name(name)?;
     let address = IpAddr::from(pod.address);
+    let mut alias = format!("{} {}", pod.uid, pod.title);
+    while alias.len() > ALIAS_LIMIT {
+        alias.pop();
+    }
     let mut requests = Requests::new();
+    requests.set_link(link.index, &LinkChange { alias: Some(&alias), ..LinkChange::default() });
     configure(&mut requests, &link, HOST_SETTINGS);
     requests.add_neighbour(&Neighbour { link: link.index, address, mac: pod_mac(pod.address) });
     let route = Route::on_link(address, 32, link.index, ROUTE_PROTOCOL);

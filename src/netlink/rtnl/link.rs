@@ -54,8 +54,6 @@ pub struct VethEnd<'a> {
     pub mac: Mac,
     /// The namespace to put this end into; the socket's own if absent.
     pub netns: Option<BorrowedFd<'a>>,
-    /// A text for people, shown by `ip link`; empty for none.
-    pub alias: &'a str,
     /// The interface group; 0 is what all interfaces are in.
     pub group: u32,
 }
@@ -118,6 +116,8 @@ pub struct LinkChange<'a> {
     pub mtu: Option<u32>,
     /// Index of the bridge (or bond) to join; 0 leaves it.
     pub master: Option<u32>,
+    /// A text for people, shown by `ip link`, of at most 255 bytes.
+    pub alias: Option<&'a str>,
     /// IPv4 settings. They are applied after `up` when both are in one change.
     pub inet: &'a [(InetConf, u32)],
     /// Whether to leave the interface without an IPv6 link-local address, and so without the
@@ -169,9 +169,6 @@ fn veth_end(m: &mut Message, end: &VethEnd<'_>, mtu: u32) {
     m.put_u32(IFLA_NUM_RX_QUEUES, 1);
     if end.group != 0 {
         m.put_u32(IFLA_GROUP, end.group);
-    }
-    if !end.alias.is_empty() {
-        m.put_str(IFLA_IFALIAS, end.alias);
     }
     if let Some(netns) = end.netns {
         m.put_u32(IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
@@ -235,6 +232,9 @@ impl Requests {
             }
             if let Some(master) = change.master {
                 m.put_u32(IFLA_MASTER, master);
+            }
+            if let Some(alias) = change.alias {
+                m.put(IFLA_IFALIAS, alias.as_bytes());
             }
             if change.inet.is_empty() && !change.no_ipv6_address {
                 return;

@@ -20,7 +20,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn veth<'a>(peer: &'a Netns, group: u32) -> Veth<'a> {
-    let end = VethEnd { name: "kn0", mac: [2, 0, 0, 0, 0, 1], netns: None, alias: "pod x", group };
+    let end = VethEnd { name: "kn0", mac: [2, 0, 0, 0, 0, 1], netns: None, group };
     let peer_end =
         VethEnd { name: "eth0", mac: [2, 0, 0, 0, 0, 2], netns: Some(peer.as_fd()), ..end };
     Veth { end, peer: peer_end, mtu: 1400 }
@@ -44,7 +44,7 @@ fn veth_pair_with_its_peer_in_another_namespace() {
 
     let kn0 = outside.link_by_name("kn0").unwrap();
     assert_eq!((kn0.kind.as_str(), kn0.mtu, kn0.group, kn0.up), ("veth", 1400, 7, false));
-    assert_eq!((kn0.mac, kn0.alias.as_str()), (Some([2, 0, 0, 0, 0, 1]), "pod x"));
+    assert_eq!((kn0.mac, kn0.alias.as_str()), (Some([2, 0, 0, 0, 0, 1]), ""));
     assert!(outside.link_by_name("eth0").unwrap_err().is_not_found());
     let eth0 = inside.link_by_name("eth0").unwrap();
     assert_eq!(eth0.mac, Some([2, 0, 0, 0, 0, 2]));
@@ -55,7 +55,10 @@ fn veth_pair_with_its_peer_in_another_namespace() {
 
     let settings = [(InetConf::SendRedirects, 0), (InetConf::RpFilter, 1)];
     execute(&mut outside, |r| {
-        r.set_link(kn0.index, &LinkChange { inet: &settings, ..LinkChange::default() });
+        r.set_link(
+            kn0.index,
+            &LinkChange { inet: &settings, alias: Some("pod x"), ..LinkChange::default() },
+        );
         r.set_link(
             kn0.index,
             &LinkChange { up: Some(true), mtu: Some(1300), ..LinkChange::default() },
@@ -68,7 +71,7 @@ fn veth_pair_with_its_peer_in_another_namespace() {
     };
     assert_eq!((read("send_redirects").trim(), read("rp_filter").trim()), ("0", "1"));
     let kn0 = outside.link_by_name("kn0").unwrap();
-    assert!(kn0.up && kn0.mtu == 1300);
+    assert!(kn0.up && kn0.mtu == 1300 && kn0.alias == "pod x");
 
     execute(&mut outside, |r| r.delete_link_group(7)).unwrap();
     assert!(inside.link_by_name("eth0").unwrap_err().is_not_found());
