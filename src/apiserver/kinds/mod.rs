@@ -4,8 +4,9 @@
 //! file of its own has [`Plain`] hooks. Adding a kind's rules is one file and one line in `HOOKS`.
 
 mod addresses;
+mod apps;
 mod certificates;
-mod columns;
+pub(crate) mod columns;
 mod core;
 mod diff;
 mod pod_spec;
@@ -138,6 +139,16 @@ static HOOKS: &[(&str, &str, &dyn Hooks)] = &[
     ("", "persistentvolumeclaims", &core::persistent_volume_claim::PersistentVolumeClaim),
     ("", "pods", &core::pod::Pod),
     ("", "services", &core::service::Service),
+    ("apps", "controllerrevisions", &apps::controller_revision::ControllerRevision),
+    ("apps", "daemonsets", &apps::daemon_set::DaemonSet),
+    ("apps", "deployments", &apps::deployment::Deployment),
+    ("apps", "replicasets", &apps::replica_set::ReplicaSet),
+    ("apps", "statefulsets", &apps::stateful_set::StatefulSet),
+    (
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        &crate::crd::hooks::CustomResourceDefinition,
+    ),
 ];
 
 /// The hooks of a resource; [`Plain`] for those without a line in the table. Callers keep the

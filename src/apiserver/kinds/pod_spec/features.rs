@@ -29,6 +29,14 @@ pub(crate) fn drop_disabled(spec: &mut Value, old: Option<&Value>) {
     }
 }
 
+/// [`drop_disabled`] for a workload's template.
+pub(crate) fn drop_from_template(workload: &mut Value, old: Option<&Value>) {
+    const SPEC: &str = "/spec/template/spec";
+    if let Some(spec) = workload.pointer_mut(SPEC) {
+        drop_disabled(spec, old.and_then(|old| old.pointer(SPEC)));
+    }
+}
+
 fn drop_of_container(container: &mut Value) {
     for mount in list_mut(container, "volumeMounts") {
         remove(mount, "bindMountOptions");

@@ -27,7 +27,7 @@ pub(crate) use self::{
     affinity::node_selector,
     containers::all_containers,
     defaults::{default_pod_level, default_requests, default_spec, default_template},
-    features::drop_disabled,
+    features::{drop_disabled, drop_from_template},
     requirements::{limits_and_requests, totals},
     scheduling::tolerations,
     security::{annotations_match, security_of_annotation},

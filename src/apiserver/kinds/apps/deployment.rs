@@ -1,0 +1,148 @@
+//! Deployments.
+
+use apimachinery::field::{FieldError, Path};
+use serde_json::{Value, json};
+
+use super::workload::{self, Counts, at_most_all, int_or_percent, number};
+use crate::kinds::{
+    Column, Context, Hooks,
+    columns::{self, age, containers, name, selector_text},
+    pod_spec,
+    validation::{Errors, Report as _, not_negative, spec},
+    value::{Fields as _, object_at, set_default},
+};
+
+pub(crate) struct Deployment;
+
+const STATUS: Counts = Counts {
+    all: &[
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "unavailableReplicas",
+        "terminatingReplicas",
+        "collisionCount",
+    ],
+    parts: &["updatedReplicas", "readyReplicas", "availableReplicas"],
+    ready: "readyReplicas",
+};
+
+impl Hooks for Deployment {
+    fn default(&self, deployment: &mut Value) {
+        let Some(spec) = deployment.get_mut("spec") else { return };
+        let Some(strategy) = object_at(spec, "strategy") else { return };
+        strategy.entry("type").or_insert("RollingUpdate".into());
+        if strategy["type"] == "RollingUpdate" {
+            let rolling = strategy.entry("rollingUpdate").or_insert(Value::Null);
+            if rolling.is_null() {
+                *rolling = json!({});
+            }
+            set_default(rolling, "maxUnavailable", "25%");
+            set_default(rolling, "maxSurge", "25%");
+        }
+        if let Some(template) = spec.get_mut("template") {
+            pod_spec::default_template(template);
+        }
+    }
+
+    fn prepare_create(&self, _context: &Context<'_>, deployment: &mut Value) {
+        pod_spec::drop_from_template(deployment, None);
+    }
+
+    fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
+        if context.subresource.is_empty() {
+            pod_spec::drop_from_template(new, Some(old));
+        }
+    }
+
+    fn validate_create(&self, _context: &Context<'_>, deployment: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        validate(deployment, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        if context.subresource == "status" {
+            STATUS.check(old, new, &mut errors);
+        } else {
+            validate(new, &mut errors);
+            workload::same_selector(old, new, &mut errors);
+        }
+        errors
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        columns::of("apps/deployments")
+    }
+
+    fn cells(&self, deployment: &Value) -> Vec<Value> {
+        let (spec, status) = (&deployment["spec"], &deployment["status"]);
+        let count = |field: &str| status.int(field).unwrap_or_default();
+        let ready =
+            format!("{}/{}", count("readyReplicas"), spec.int("replicas").unwrap_or_default());
+        let [names, images] = containers(&spec["template"]["spec"]);
+        let selector = selector_text(&spec["selector"]).unwrap_or_else(|| "<invalid>".to_owned());
+        vec![
+            name(deployment),
+            ready.into(),
+            count("updatedReplicas").into(),
+            count("availableReplicas").into(),
+            age(deployment),
+            names,
+            images,
+            selector.into(),
+        ]
+    }
+}
+
+fn validate(deployment: &Value, errors: &mut Errors) {
+    let path = spec();
+    let inner = &deployment["spec"];
+    not_negative(inner, "replicas", &path, errors);
+    workload::selector(deployment, "deployment", errors);
+    workload::template(deployment, "ReplicaSet", errors);
+    strategy(&inner["strategy"], &path.child("strategy"), errors);
+    for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
+        not_negative(inner, field, &path, errors);
+    }
+    if let Some(deadline) = inner.int("progressDeadlineSeconds")
+        && deadline <= inner.int("minReadySeconds").unwrap_or_default()
+    {
+        let path = path.child("progressDeadlineSeconds");
+        errors.invalid(&path, deadline, "must be greater than minReadySeconds");
+    }
+}
+
+fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
+    let rolling = path.child("rollingUpdate");
+    match strategy.text("type") {
+        "Recreate" => {
+            if strategy.has("rollingUpdate") {
+                let detail = "may not be specified when strategy `type` is 'Recreate'";
+                errors.forbidden(&rolling, detail);
+            }
+        }
+        "RollingUpdate" => {
+            let Some(update) = strategy.sub("rollingUpdate") else {
+                return errors.required(&rolling, "this should be defaulted and never be nil");
+            };
+            let (unavailable, surge) = (&update["maxUnavailable"], &update["maxSurge"]);
+            let path = rolling.child("maxUnavailable");
+            int_or_percent(unavailable, &path, errors);
+            int_or_percent(surge, &rolling.child("maxSurge"), errors);
+            if number(unavailable) == 0 && number(surge) == 0 {
+                errors.invalid(&path, unavailable.clone(), "may not be 0 when `maxSurge` is 0");
+            }
+            at_most_all(unavailable, &path, errors);
+        }
+        _ => errors.unsupported(path, shown(strategy), &["Recreate", "RollingUpdate"]),
+    }
+}
+
+/// The strategy as upstream's internal type shows it.
+pub(super) fn shown(strategy: &Value) -> Value {
+    json!({"Type": strategy["type"], "RollingUpdate": strategy["rollingUpdate"]})
+}
