@@ -18,7 +18,6 @@ use crate::{
     http::{body::Response, decode::Payload, router},
     registry::{
         convert,
-        modify::stored_value,
         options::ListOptions,
         resource::Endpoint,
         selection::Selection,
@@ -97,16 +96,20 @@ impl Transport for Local {
         let namespace = request.namespace.unwrap_or_default();
         let selection = Selection::new(&endpoint, &namespace, "", &options)?;
         let source = Source::open(&endpoint, selection, &options, self.server.store.revision())?;
-        let state = Some((source, endpoint, self.server.stop.clone()));
+        let state = Some((source, endpoint, self.server.clone()));
         Ok(stream::unfold(state, |state| async move {
-            let (mut source, endpoint, stop) = state?;
+            let (mut source, endpoint, server) = state?;
             let next = tokio::select! {
                 biased;
-                () = stop.cancelled() => return None,
+                () = server.stop.cancelled() => return None,
                 next = source.next() => next,
             };
-            match next.and_then(|occurrence| item(&endpoint, occurrence)) {
-                Ok(item) => Some((Ok(item), Some((source, endpoint, stop)))),
+            let item = match next {
+                Ok(occurrence) => item(&server, &endpoint, occurrence).await,
+                Err(status) => Err(status),
+            };
+            match item {
+                Ok(item) => Some((Ok(item), Some((source, endpoint, server)))),
                 Err(status) => Some((Err(status), None)),
             }
         })
@@ -114,21 +117,18 @@ impl Transport for Local {
     }
 }
 
-fn item(endpoint: &Endpoint, occurrence: Occurrence) -> Result<WatchItem, Status> {
-    let convert = |object: Arc<apimachinery::Object>| -> Result<_, Status> {
-        if !convert::is_due(endpoint, &object) {
-            return Ok(object);
-        }
-        let value = convert::from_storage(endpoint, stored_value(&object)?)?;
-        let fields = endpoint.resource.collection.as_ref().map_or(&[][..], |c| c.fields());
-        let draft = apimachinery::Draft::new(&value, fields).map_err(Status::internal)?;
-        Ok(draft.seal(object.revision))
-    };
+async fn item(
+    server: &Shared,
+    endpoint: &Endpoint,
+    occurrence: Occurrence,
+) -> Result<WatchItem, Status> {
     Ok(match occurrence {
         Occurrence::Added(object) | Occurrence::Modified(object) => {
-            WatchItem::Put(convert(object)?)
+            WatchItem::Put(convert::present_one(server, endpoint, object).await?)
         }
-        Occurrence::Deleted(object) => WatchItem::Delete(convert(object)?),
+        Occurrence::Deleted(object) => {
+            WatchItem::Delete(convert::present_one(server, endpoint, object).await?)
+        }
         Occurrence::Bookmark(revision, true) => WatchItem::Synced(revision),
         Occurrence::Bookmark(revision, false) => WatchItem::Bookmark(revision),
     })

@@ -5,7 +5,7 @@ use std::{
     ops::RangeInclusive,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -18,7 +18,7 @@ use crate::{
     allocators::{Allocators, CidrError},
     authentication::{self, Authenticator},
     authorization::Authorizer,
-    bootstrap,
+    bootstrap, crd,
     metrics::Metrics,
     registry::{catalog, resources::Resources},
 };
@@ -60,6 +60,8 @@ pub struct Shared {
     /// Cancelled when the server stops: watches and streams end then.
     pub stop: CancellationToken,
     ready: AtomicBool,
+    /// For what outlives a request.
+    me: Weak<Shared>,
 }
 
 /// Why a server did not start.
@@ -106,7 +108,7 @@ impl Shared {
         let services = services.ok_or_else(|| StartError::Schema("services".to_owned()))?;
         let allocators =
             Allocators::new(&config.service_cidr, config.node_ports.clone(), &services)?;
-        let server = Arc::new(Self {
+        let server = Arc::new_cyclic(|me| Self {
             config,
             store,
             resources,
@@ -116,10 +118,18 @@ impl Shared {
             metrics: Metrics::default(),
             stop,
             ready: AtomicBool::new(false),
+            me: me.clone(),
         });
         bootstrap::run(&server).await.map_err(|status| StartError::Bootstrap(status.message))?;
+        let _ = crd::controller::reconcile(&server).await;
+        tokio::spawn(crd::controller::run(server.clone()));
         server.ready.store(true, Ordering::Release);
         Ok(server)
+    }
+
+    /// The server, to be held for longer than a request.
+    pub fn arc(&self) -> Arc<Self> {
+        self.me.upgrade().expect("a server is only made within its Arc")
     }
 
     /// Whether the server has written what a cluster holds from the beginning.

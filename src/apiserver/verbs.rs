@@ -53,7 +53,7 @@ pub async fn dispatch(
         return Err(unsupported(call));
     }
     if resource.collection.is_none() {
-        return subresources::virtual_resource(call, body).await?.respond(call);
+        return subresources::virtual_resource(call, body).await?.respond(call).await;
     }
     let answer = match &*info.verb {
         "get" => get(call)?,
@@ -73,7 +73,7 @@ pub async fn dispatch(
         "deletecollection" => delete_collection(call, body).await?,
         _ => return Err(unsupported(call)),
     };
-    answer.respond(call)
+    answer.respond(call).await
 }
 
 /// 405. Upstream's router answers it for what no handler is installed for.

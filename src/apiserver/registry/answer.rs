@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
+    Shared,
     http::{
         accept::{Format, Media, Target},
         body::{Body, Pieces, Response},
@@ -82,9 +83,10 @@ impl Answer {
     ///
     /// # Errors
     /// 406 when the content has no such form.
-    pub fn respond(self, call: &Call<'_>) -> Result<Response, Status> {
+    pub async fn respond(self, call: &Call<'_>) -> Result<Response, Status> {
         let mut representation = Representation::of(call)?;
         let format = call.format;
+        let (server, endpoint) = (call.server, &call.endpoint);
         let body = match self.content {
             Content::Response(response) => return Ok(response),
             Content::Status(status) => {
@@ -94,9 +96,23 @@ impl Answer {
                 Media::Protobuf => Body::from(normalize::to_protobuf(&value)?),
                 _ => return Ok(respond(self.code, format, &value)),
             },
-            Content::Object(object) => Body::from(representation.object(&object)?),
-            Content::Value(value) => Body::from(representation.value(value)?),
-            Content::List(list) => representation.list(&list)?,
+            Content::Object(object) => {
+                let mut all = representation.present(server, vec![object]).await?;
+                let object =
+                    all.pop().ok_or_else(|| Status::internal("conversion lost an object"))?;
+                Body::from(representation.object(&object)?)
+            }
+            Content::Value(value) if representation.shows_stored() => {
+                Body::from(representation.value(value)?)
+            }
+            Content::Value(value) => {
+                let value = convert::from_storage(server, endpoint, value).await?;
+                Body::from(representation.value(value)?)
+            }
+            Content::List(mut list) => {
+                list.objects = representation.present(server, list.objects).await?;
+                representation.list(&list)?
+            }
         };
         Ok(with_type(self.code, format.media, body))
     }
@@ -149,18 +165,35 @@ impl Representation {
         Ok(Self { endpoint, format: call.format, include, headers_sent: false })
     }
 
-    /// Whether stored bytes go out as they are.
-    fn passes(&self, object: &Object) -> bool {
-        let Format { media, pretty, target, .. } = self.format;
-        media == Media::Json
-            && !pretty
-            && target == Target::Object
-            && !convert::is_due(&self.endpoint, object)
+    /// Whether objects are shown from their stored version: the columns of built-in kinds are.
+    fn shows_stored(&self) -> bool {
+        self.format.target == Target::Table && !self.endpoint.resource.is_custom()
     }
 
-    /// One stored object.
+    /// Stored objects in the version in which the other methods take them.
+    ///
+    /// # Errors
+    /// The Status of a conversion webhook that failed.
+    pub async fn present(
+        &self,
+        server: &Shared,
+        objects: Vec<Arc<Object>>,
+    ) -> Result<Vec<Arc<Object>>, Status> {
+        match self.shows_stored() {
+            true => Ok(objects),
+            false => convert::present(server, &self.endpoint, objects).await,
+        }
+    }
+
+    /// Whether the bytes of objects go out as they are.
+    fn passes(&self) -> bool {
+        let Format { media, pretty, target, .. } = self.format;
+        media == Media::Json && !pretty && target == Target::Object
+    }
+
+    /// One presented object.
     fn object(&mut self, object: &Object) -> Result<Bytes, Status> {
-        if self.passes(object) {
+        if self.passes() {
             return Ok(object.body.clone());
         }
         if self.format.target == Target::Metadata && self.format.media == Media::Json {
@@ -175,11 +208,11 @@ impl Representation {
         self.value(value)
     }
 
-    /// One object of the storage version.
+    /// One presented object.
     fn value(&mut self, value: Value) -> Result<Bytes, Status> {
         let meta_version = self.format.meta_version();
         let value = match self.format.target {
-            Target::Object => convert::from_storage(&self.endpoint, value)?,
+            Target::Object => value,
             Target::Metadata => partial_value(&value, meta_version),
             Target::MetadataList => {
                 return Err(not_acceptable(&format!(
@@ -248,7 +281,7 @@ impl Representation {
             Target::Object => {
                 let mut items = Vec::with_capacity(list.objects.len());
                 for value in values {
-                    let mut item = convert::from_storage(&self.endpoint, value?)?;
+                    let mut item = value?;
                     if !self.endpoint.resource.is_custom()
                         && let Some(fields) = item.as_object_mut()
                     {
@@ -289,16 +322,10 @@ impl Representation {
             if at > 0 {
                 pieces.push(Bytes::from_static(b","));
             }
-            let body = if convert::is_due(&self.endpoint, object) {
-                let value = convert::from_storage(&self.endpoint, stored_value(object)?)?;
-                Bytes::from(serde_json::to_vec(&value).unwrap_or_default())
-            } else {
-                object.body.clone()
-            };
             if strip {
-                strip_type(&body, &self.endpoint.version().prefix, &mut pieces);
+                strip_type(&object.body, &self.endpoint.version().prefix, &mut pieces);
             } else {
-                pieces.push(body);
+                pieces.push(object.body.clone());
             }
         }
         Ok(joined(pieces))

@@ -8,8 +8,6 @@ use crate::{
     registry::{
         Call,
         answer::Answer,
-        convert,
-        create::dedup_owners,
         managed, metadata,
         modify::{self, Change, Kind},
         normalize,
@@ -37,11 +35,12 @@ pub async fn apply(call: &Call<'_>, body: &[u8], options: &WriteOptions) -> Resu
         options,
         create_if_missing: true,
         uid: Some(metadata::text(&config, "uid").to_owned()).filter(|uid| !uid.is_empty()),
+        manager: None,
     };
     modify::modify(call, &call.info.name, &change, |old| merge(call, old, &config, options)).await
 }
 
-/// The stored object with the configuration applied, in the stored version.
+/// The present object with the configuration applied.
 fn merge(
     call: &Call<'_>,
     old: Option<&Value>,
@@ -49,19 +48,15 @@ fn merge(
     options: &WriteOptions,
 ) -> Result<Value, Status> {
     let version = call.endpoint.version();
-    let live = old.map(|old| convert::from_storage(&call.endpoint, old.clone())).transpose()?;
     let force = options.force.unwrap_or(false);
-    let mut object = managed::apply(call, live.as_ref(), config, &options.field_manager, force)?;
+    let mut object = managed::apply(call, old, config, &options.field_manager, force)?;
     normalize::check_kind(&mut object, &version.gvk)?;
     version.schema.conform(&mut object).map_err(|error| match error {
         DecodeError::Malformed(why) | DecodeError::Type(why) => Status::bad_request(why),
     })?;
-    let mut object = convert::to_storage(&call.endpoint, object)?;
     if old.is_none() && metadata::name(&object).is_empty() {
         metadata::of(&mut object).insert("name".into(), call.info.name.as_str().into());
     }
     check_identity(call, &mut object)?;
-    normalize::default(&call.endpoint, &mut object);
-    dedup_owners(call, &mut object);
     Ok(object)
 }

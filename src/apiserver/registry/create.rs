@@ -29,7 +29,7 @@ pub async fn create(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
     let version = call.endpoint.version();
     let object =
         call.read_object(body, options.field_validation, &version.gvk, &version.schema).await?;
-    let mut object = convert::to_storage(&call.endpoint, object)?;
+    let mut object = convert::to_storage(call.server, &call.endpoint, object).await?;
     metadata::wipe_system_fields(&mut object);
     metadata::match_namespace(&mut object, call.namespace())?;
     if !metadata::text(&object, "resourceVersion").is_empty() {
@@ -41,7 +41,7 @@ pub async fn create(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
     }
     normalize::default(&call.endpoint, &mut object);
     dedup_owners(call, &mut object);
-    managed::update(call, None, &mut object, &call.manager(&options))?;
+    managed::update(call, None, &mut object, &call.manager(&options)).await?;
     let stored = store(call, object, &options, "CreateOptions").await?;
     Ok(Answer::created(stored))
 }

@@ -17,29 +17,32 @@ use crate::registry::{Call, convert, resource::Endpoint};
 ///
 /// # Errors
 /// The Status of a conversion that failed.
-pub fn update(
+pub async fn update(
     call: &Call<'_>,
     old: Option<&Value>,
     new: &mut Value,
     manager: &str,
 ) -> Result<(), Status> {
     let endpoint = &call.endpoint;
+    if endpoint.is_stored_version() {
+        with_manager(call, |fields| fields.track_update(old, new, manager, &time::now()));
+        return Ok(());
+    }
+    let old = match old {
+        Some(old) => Some(convert::from_storage(call.server, endpoint, old.clone()).await?),
+        None => None,
+    };
+    let mut seen = convert::from_storage(call.server, endpoint, new.clone()).await?;
     with_manager(call, |fields| {
-        if endpoint.is_stored_version() {
-            fields.track_update(old, new, manager, &time::now());
-            return Ok(());
-        }
-        let old = old.map(|old| convert::from_storage(endpoint, old.clone())).transpose()?;
-        let mut seen = convert::from_storage(endpoint, new.clone())?;
-        fields.track_update(old.as_ref(), &mut seen, manager, &time::now());
-        let managed = seen["metadata"].get_mut("managedFields").map(Value::take);
-        let metadata = crate::registry::metadata::of(new);
-        match managed {
-            Some(managed) => metadata.insert("managedFields".into(), managed),
-            None => metadata.remove("managedFields"),
-        };
-        Ok(())
-    })
+        fields.track_update(old.as_ref(), &mut seen, manager, &time::now())
+    });
+    let managed = seen["metadata"].get_mut("managedFields").map(Value::take);
+    let metadata = crate::registry::metadata::of(new);
+    match managed {
+        Some(managed) => metadata.insert("managedFields".into(), managed),
+        None => metadata.remove("managedFields"),
+    };
+    Ok(())
 }
 
 /// Applies a configuration; objects are of the version of the request.
@@ -83,8 +86,8 @@ fn other_version(
     let at = resource.versions.iter().position(|version| version.api_version() == wanted);
     let Some(at) = at else { return Ok(None) };
     let other = Endpoint::new(resource.clone(), at);
-    let stored = convert::to_storage(endpoint, value.clone()).map_err(|status| status.message)?;
-    let value = convert::from_storage(&other, stored).map_err(|status| status.message)?;
+    let mut value = value.clone();
+    convert::between(&other, &mut value);
     Ok(Some((value, other.version().schema.clone())))
 }
 

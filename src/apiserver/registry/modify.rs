@@ -13,7 +13,7 @@ use crate::{
     registry::{
         Call,
         answer::{Answer, Content},
-        create, delete, managed, metadata, normalize,
+        convert, create, delete, managed, metadata, normalize,
         options::WriteOptions,
         parts,
     },
@@ -38,11 +38,13 @@ pub struct Change<'a> {
     pub create_if_missing: bool,
     /// The UID that the object must have.
     pub uid: Option<String>,
+    /// Who will manage the changed fields; nothing where `transform` has seen to that.
+    pub manager: Option<String>,
 }
 
-/// Changes the object called `name`. `transform` makes the new object (storage version, defaulted,
-/// with managed fields) from the stored one, or from nothing where it is to be created; it may be
-/// called several times.
+/// Changes the object called `name`. `transform` makes the new object from the stored one, or from
+/// nothing where it is to be created, both in the version of the request; it may be called several
+/// times.
 ///
 /// # Errors
 /// The Status that refuses it.
@@ -59,7 +61,7 @@ pub async fn modify(
             if !change.create_if_missing || !call.info.subresource.is_empty() {
                 return Err(Status::not_found(call.group_resource(), name));
             }
-            let new = transform(None)?;
+            let new = prepare(call, change, None, transform(None)?).await?;
             match create_missing(call, change, new).await {
                 // It came in between: change it instead.
                 Err(status) if status.is("AlreadyExists") && collection.get(&key).is_some() => {
@@ -76,11 +78,34 @@ pub async fn modify(
             );
             return Err(Status::conflict(call.group_resource(), name, &why));
         }
-        let new = transform(Some(&old))?;
+        let new = if call.endpoint.is_stored_version() {
+            transform(Some(&old))?
+        } else {
+            transform(Some(
+                &convert::from_storage(call.server, &call.endpoint, old.clone()).await?,
+            ))?
+        };
+        let new = prepare(call, change, Some(&old), new).await?;
         if let Some(answer) = replace(call, change, &current, &old, new).await? {
             return Ok(Answer::ok(answer));
         }
     }
+}
+
+/// A transformed object in the stored version, with defaults and managed fields.
+async fn prepare(
+    call: &Call<'_>,
+    change: &Change<'_>,
+    old: Option<&Value>,
+    new: Value,
+) -> Result<Value, Status> {
+    let mut new = convert::to_storage(call.server, &call.endpoint, new).await?;
+    normalize::default(&call.endpoint, &mut new);
+    create::dedup_owners(call, &mut new);
+    if let Some(manager) = &change.manager {
+        managed::update(call, old, &mut new, manager).await?;
+    }
+    Ok(new)
 }
 
 /// The value of a stored object.

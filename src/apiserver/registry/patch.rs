@@ -16,9 +16,7 @@ use crate::{
         Call,
         answer::Answer,
         apply::apply,
-        convert,
-        create::dedup_owners,
-        managed, metadata,
+        metadata,
         modify::{self, Change, Kind},
         normalize,
         options::WriteOptions,
@@ -61,21 +59,21 @@ pub async fn patch(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
         return apply(call, &body, &options).await;
     }
     let (patcher, options) = Patcher::read(call, body).await?;
-    let change =
-        Change { kind: Kind::Patch, options: &options, create_if_missing: false, uid: None };
-    let manager = call.manager(&options);
+    let change = Change {
+        kind: Kind::Patch,
+        options: &options,
+        create_if_missing: false,
+        uid: None,
+        manager: Some(call.manager(&options)),
+    };
     let version = call.endpoint.version();
     modify::modify(call, &call.info.name, &change, |old| {
         let Some(old) = old else {
             return Err(Status::not_found(call.group_resource(), &call.info.name));
         };
-        let object = convert::from_storage(&call.endpoint, old.clone())?;
-        let object = patcher.apply(call, object, &version.schema, &version.gvk, &options)?;
-        let mut object = convert::to_storage(&call.endpoint, object)?;
+        let mut object =
+            patcher.apply(call, old.clone(), &version.schema, &version.gvk, &options)?;
         check_identity(call, &mut object)?;
-        normalize::default(&call.endpoint, &mut object);
-        dedup_owners(call, &mut object);
-        managed::update(call, Some(old), &mut object, &manager)?;
         Ok(object)
     })
     .await

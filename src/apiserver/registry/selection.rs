@@ -29,6 +29,9 @@ enum Place {
     Namespace,
     /// Index into `Object::fields`, and whether an empty value means `false`.
     Field(usize, bool),
+    /// In the object itself, which must be parsed: the selectable fields of custom resources are
+    /// not known when their collection is opened.
+    Inside,
 }
 
 impl Selection {
@@ -57,6 +60,7 @@ impl Selection {
                 "metadata.namespace" => Place::Namespace,
                 field => match known.iter().position(|path| *path == field) {
                     Some(at) => Place::Field(at, BOOLEANS.contains(&field)),
+                    None if is_custom_field(endpoint, field) => Place::Inside,
                     None => return Err(unsupported(endpoint, field)),
                 },
             });
@@ -104,7 +108,14 @@ impl Selection {
         }
         let requirements = self.fields.requirements().iter().zip(&self.places);
         for (requirement, place) in requirements {
+            let inside;
             let value = match place {
+                Place::Inside => {
+                    let parsed = object.value().unwrap_or_default();
+                    let path = [requirement.field.as_str()];
+                    inside = apimachinery::object::select_fields(&parsed, &path);
+                    &*inside[0]
+                }
                 Place::Name => &*object.key.name,
                 Place::Namespace => &*object.key.namespace,
                 Place::Field(at, boolean) => match object.fields.get(*at).map_or("", |f| f) {
@@ -135,6 +146,13 @@ fn alias(endpoint: &Endpoint, field: &str) -> Option<&'static str> {
         ("events.k8s.io", "Event", "regarding.fieldPath") => "involvedObject.fieldPath",
         ("events.k8s.io", "Event", "reportingController") => "reportingComponent",
         _ => return None,
+    })
+}
+
+fn is_custom_field(endpoint: &Endpoint, field: &str) -> bool {
+    endpoint.resource.definition.as_ref().is_some_and(|definition| {
+        let version = definition.version(&endpoint.version().gvk.version);
+        version.is_some_and(|version| version.selectable.iter().any(|known| **known == *field))
     })
 }
 

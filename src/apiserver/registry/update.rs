@@ -7,11 +7,8 @@ use crate::{
     registry::{
         Call,
         answer::Answer,
-        convert,
-        create::dedup_owners,
-        managed, metadata,
+        metadata,
         modify::{self, Change, Kind},
-        normalize,
         options::WriteOptions,
     },
 };
@@ -23,9 +20,8 @@ use crate::{
 pub async fn update(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
     let options = WriteOptions::parse(call.query, "UpdateOptions")?;
     let version = call.endpoint.version();
-    let object =
+    let mut object =
         call.read_object(body, options.field_validation, &version.gvk, &version.schema).await?;
-    let mut object = convert::to_storage(&call.endpoint, object)?;
     let name = &call.info.name;
     if metadata::name(&object) != name {
         let given = metadata::name(&object);
@@ -38,19 +34,12 @@ pub async fn update(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
         }));
     }
     metadata::match_namespace(&mut object, call.namespace())?;
-    normalize::default(&call.endpoint, &mut object);
-    dedup_owners(call, &mut object);
-    let manager = call.manager(&options);
     let change = Change {
         kind: Kind::Update,
         options: &options,
         create_if_missing: call.resource().traits.create_on_update,
         uid: Some(metadata::text(&object, "uid").to_owned()).filter(|uid| !uid.is_empty()),
+        manager: Some(call.manager(&options)),
     };
-    modify::modify(call, name, &change, |old| {
-        let mut new = object.clone();
-        managed::update(call, old, &mut new, &manager)?;
-        Ok(new)
-    })
-    .await
+    modify::modify(call, name, &change, |_| Ok(object.clone())).await
 }

@@ -9,9 +9,9 @@ use http::{StatusCode, header};
 use rand::RngExt;
 use storage::{Event, EventKind, Watch};
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
+    Shared,
     http::{
         accept::{Media, SUPPORTED_STREAMS},
         body::{Body, BoxError, Response},
@@ -189,7 +189,7 @@ pub fn watch(call: &Call<'_>, options: &ListOptions) -> Result<Response, Status>
     let feed = Feed {
         source,
         representation,
-        stop: call.server.stop.clone(),
+        server: call.server.arc(),
         end: Box::pin(tokio::time::sleep(timeout)),
         bookmark: options.bookmarks.then(|| Box::pin(tokio::time::sleep(BOOKMARKS))),
         told: 0,
@@ -210,7 +210,7 @@ pub fn watch(call: &Call<'_>, options: &ListOptions) -> Result<Response, Status>
 struct Feed {
     source: Source,
     representation: Representation,
-    stop: CancellationToken,
+    server: Arc<Shared>,
     end: std::pin::Pin<Box<Sleep>>,
     bookmark: Option<std::pin::Pin<Box<Sleep>>>,
     /// The last revision that the client knows of.
@@ -234,15 +234,15 @@ impl Feed {
             }
             let occurrence = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return None,
+                () = self.server.stop.cancelled() => return None,
                 occurrence = self.source.next() => occurrence,
                 () = self.end.as_mut() => {
                     self.done = true;
-                    self.tell_place(&mut out);
+                    self.tell_place(&mut out).await;
                     continue;
                 }
                 () = alarm(&mut self.bookmark) => {
-                    self.tell_place(&mut out);
+                    self.tell_place(&mut out).await;
                     if let Some(alarm) = &mut self.bookmark {
                         alarm.as_mut().reset(Instant::now() + BOOKMARKS);
                     }
@@ -253,7 +253,7 @@ impl Feed {
             loop {
                 match next {
                     Ok(None) => break,
-                    Ok(Some(occurrence)) => self.write(&occurrence, &mut out),
+                    Ok(Some(occurrence)) => self.write(occurrence, &mut out).await,
                     Err(status) => {
                         self.done = true;
                         answer::write_error_event(&self.representation, &status, &mut out);
@@ -270,35 +270,41 @@ impl Feed {
     }
 
     /// A bookmark, where the client wants them and does not know the place already.
-    fn tell_place(&mut self, out: &mut BytesMut) {
+    async fn tell_place(&mut self, out: &mut BytesMut) {
         // Looking for an event moves the place on when there is none.
         while let Ok(Some(occurrence)) = self.source.try_next() {
-            self.write(&occurrence, out);
+            self.write(occurrence, out).await;
         }
         let place = self.source.delivered();
         if self.bookmark.is_some() && place > self.told {
-            self.write(&Occurrence::Bookmark(place, false), out);
+            self.write(Occurrence::Bookmark(place, false), out).await;
         }
     }
 
-    fn write(&mut self, occurrence: &Occurrence, out: &mut BytesMut) {
-        self.told = match occurrence {
-            Occurrence::Added(o) | Occurrence::Modified(o) | Occurrence::Deleted(o) => {
-                self.told.max(o.revision)
-            }
-            Occurrence::Bookmark(revision, _) => *revision,
-        };
+    async fn write(&mut self, occurrence: Occurrence, out: &mut BytesMut) {
         let (kind, object) = match occurrence {
             Occurrence::Added(object) => ("ADDED", object),
             Occurrence::Modified(object) => ("MODIFIED", object),
             Occurrence::Deleted(object) => ("DELETED", object),
             Occurrence::Bookmark(revision, synced) => {
+                self.told = revision;
                 let annotation = synced.then_some(INITIAL_EVENTS_END);
-                answer::write_bookmark(&mut self.representation, *revision, annotation, out);
+                answer::write_bookmark(&mut self.representation, revision, annotation, out);
                 return;
             }
         };
-        answer::write_event(&mut self.representation, kind, object, out);
+        self.told = self.told.max(object.revision);
+        match self.representation.present(&self.server, vec![object]).await {
+            Ok(objects) => {
+                for object in &objects {
+                    answer::write_event(&mut self.representation, kind, object, out);
+                }
+            }
+            Err(status) => {
+                self.done = true;
+                answer::write_error_event(&self.representation, &status, out);
+            }
+        }
     }
 }
 

@@ -40,7 +40,7 @@ pub async fn dispatch(
         }
         _ => return Err(Status::method_not_allowed(call.group_resource(), &call.info.verb)),
     };
-    answer.respond(call)
+    answer.respond(call).await
 }
 
 /// Answers a request on a resource that stores nothing.

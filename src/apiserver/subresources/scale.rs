@@ -13,7 +13,7 @@ use crate::{
     registry::{
         Call,
         answer::{Answer, Content},
-        convert, get, managed, metadata,
+        convert, get, metadata,
         modify::{self, Change, Kind, stored_value},
         options::WriteOptions,
         patch,
@@ -108,7 +108,8 @@ pub async fn scale(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
             let Content::Object(object) = get::get(call)?.content else {
                 return Err(Status::not_found(call.group_resource(), name));
             };
-            let object = convert::from_storage(&call.endpoint, stored_value(&object)?)?;
+            let object =
+                convert::from_storage(call.server, &call.endpoint, stored_value(&object)?).await?;
             Ok(Answer::ok(Content::Other(scale_of(call, &object, &paths))))
         }
         "update" => {
@@ -137,11 +138,16 @@ async fn write(
     transform: impl Fn(Value) -> Result<Value, Status>,
 ) -> Result<Answer, Status> {
     let name = &call.info.name;
-    let manager = call.manager(options);
-    let change = Change { kind: Kind::Patch, options, create_if_missing: false, uid: None };
+    let change = Change {
+        kind: Kind::Patch,
+        options,
+        create_if_missing: false,
+        uid: None,
+        manager: Some(call.manager(options)),
+    };
     let answer = modify::modify(call, name, &change, |old| {
         let Some(old) = old else { return Err(Status::not_found(call.group_resource(), name)) };
-        let mut object = convert::from_storage(&call.endpoint, old.clone())?;
+        let mut object = old.clone();
         let wanted = transform(scale_of(call, &object, paths))?;
         let replicas = check(&wanted, name)?;
         if let Some(uid) = Some(metadata::text(&wanted, "uid")).filter(|uid| !uid.is_empty())
@@ -154,14 +160,12 @@ async fn write(
             return Err(Status::conflict(call.group_resource(), name, &why));
         }
         set(&mut object, &paths.spec, replicas.into());
-        let mut object = convert::to_storage(&call.endpoint, object)?;
         let revision = metadata::text(&wanted, "resourceVersion").to_owned();
         let fields = metadata::of(&mut object);
         match revision.is_empty() {
             true => fields.remove("resourceVersion"),
             false => fields.insert("resourceVersion".into(), revision.into()),
         };
-        managed::update(call, Some(old), &mut object, &manager)?;
         Ok(object)
     })
     .await?;
@@ -170,7 +174,7 @@ async fn write(
         Content::Value(value) => value,
         _ => return Err(Status::internal("a scale made no object")),
     };
-    let object = convert::from_storage(&call.endpoint, object)?;
+    let object = convert::from_storage(call.server, &call.endpoint, object).await?;
     Ok(Answer::ok(Content::Other(scale_of(call, &object, paths))))
 }
 

@@ -1,10 +1,13 @@
 //! Tables: the columns that `kubectl get` shows, computed by the server.
 
+pub mod jsonpath;
+
 use apimachinery::Status;
 use serde_json::{Value, json};
 
 use crate::{
-    kinds::Column,
+    crd::PrinterColumn,
+    kinds::{Column, columns},
     registry::{answer::partial_value, convert, resource::Endpoint},
 };
 
@@ -57,7 +60,7 @@ static PLAIN: [Column; 2] = [
     },
 ];
 
-/// A table of `objects` (storage version).
+/// A table of `objects`: of the stored version for built-in kinds, of the endpoint's for others.
 pub fn table(
     endpoint: &Endpoint,
     objects: Vec<Value>,
@@ -65,32 +68,75 @@ pub fn table(
     metadata: Value,
     meta_version: &str,
 ) -> Value {
-    let resource = &endpoint.resource;
-    let columns = resource.hooks.columns();
     let rows: Vec<Value> = objects
         .into_iter()
         .map(|object| {
-            let cells = if columns.is_empty() {
-                vec![
-                    object["metadata"]["name"].clone(),
-                    object["metadata"]["creationTimestamp"].clone(),
-                ]
-            } else {
-                resource.hooks.cells(&object)
-            };
+            let cells = cells(endpoint, &object);
             let object = match include {
                 Include::Metadata => partial_value(&object, meta_version),
-                Include::Object => convert::from_storage(endpoint, object).unwrap_or_default(),
+                Include::Object => {
+                    let mut object = object;
+                    if !endpoint.resource.is_custom() {
+                        convert::between(endpoint, &mut object);
+                    }
+                    object
+                }
                 Include::Nothing => Value::Null,
             };
             json!({ "cells": cells, "object": object })
         })
         .collect();
-    let columns = if columns.is_empty() { &PLAIN[..] } else { columns };
     json!({
         "kind": "Table", "apiVersion": meta_version, "metadata": metadata,
-        "columnDefinitions": columns.iter().map(definition).collect::<Vec<_>>(), "rows": rows,
+        "columnDefinitions": definitions(endpoint), "rows": rows,
     })
+}
+
+fn custom_columns(endpoint: &Endpoint) -> Option<&[PrinterColumn]> {
+    let definition = endpoint.resource.definition.as_ref()?;
+    let version = definition.version(&endpoint.version().gvk.version)?;
+    Some(&version.columns)
+}
+
+fn definitions(endpoint: &Endpoint) -> Vec<Value> {
+    if let Some(columns) = custom_columns(endpoint) {
+        let name = definition(&PLAIN[0]);
+        return [name].into_iter().chain(columns.iter().map(|c| c.definition.clone())).collect();
+    }
+    match endpoint.resource.hooks.columns() {
+        [] => PLAIN.iter().map(definition).collect(),
+        columns => columns.iter().map(definition).collect(),
+    }
+}
+
+fn cells(endpoint: &Endpoint, object: &Value) -> Vec<Value> {
+    let hooks = endpoint.resource.hooks;
+    let metadata = &object["metadata"];
+    if let Some(columns) = custom_columns(endpoint) {
+        let own = columns.iter().map(|column| cell(column, object));
+        return [metadata["name"].clone()].into_iter().chain(own).collect();
+    }
+    if hooks.columns().is_empty() {
+        return vec![metadata["name"].clone(), metadata["creationTimestamp"].clone()];
+    }
+    hooks.cells(object)
+}
+
+/// The cell of a custom column; null where there is nothing of its type.
+fn cell(column: &PrinterColumn, object: &Value) -> Value {
+    let Some(found) = jsonpath::first(&column.path, object) else { return Value::Null };
+    match (&*column.kind, found) {
+        ("string", Value::String(text)) => text.as_str().into(),
+        ("string", Value::Null) => Value::Null,
+        ("string", other) => other.to_string().into(),
+        ("integer", Value::Number(number)) => {
+            let whole = number.as_i64().or_else(|| number.as_f64().map(|float| float as i64));
+            whole.map_or(Value::Null, Value::from)
+        }
+        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => found.clone(),
+        ("date", Value::String(time)) => columns::since(time).into(),
+        _ => Value::Null,
+    }
 }
 
 fn definition(column: &Column) -> Value {

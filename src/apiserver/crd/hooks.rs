@@ -1,0 +1,434 @@
+//! The rules of CustomResourceDefinitions themselves.
+
+use apimachinery::{
+    field::{FieldError, Path},
+    names, schema,
+};
+use serde_json::{Value, json};
+
+use super::conditions;
+use crate::{
+    kinds::{Context, Hooks},
+    table::jsonpath,
+};
+
+/// The hooks of `customresourcedefinitions`.
+pub struct CustomResourceDefinition;
+
+type Errors = Vec<FieldError>;
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+impl Hooks for CustomResourceDefinition {
+    fn default(&self, object: &mut Value) {
+        let spec = &mut object["spec"];
+        if !spec.is_object() {
+            return;
+        }
+        let kind = text(&spec["names"], "kind").to_owned();
+        let names = &mut spec["names"];
+        if names.is_object() && !kind.is_empty() {
+            if text(names, "singular").is_empty() {
+                names["singular"] = kind.to_lowercase().into();
+            }
+            if text(names, "listKind").is_empty() {
+                names["listKind"] = format!("{kind}List").into();
+            }
+        }
+        if spec["conversion"].is_null() {
+            spec["conversion"] = json!({ "strategy": "None" });
+        }
+        let service = &mut spec["conversion"]["webhook"]["clientConfig"]["service"];
+        if service.is_object() && service["port"].is_null() {
+            service["port"] = 443.into();
+        }
+        // Indexing makes what is not there.
+        if let Some(conversion) = spec["conversion"].as_object_mut()
+            && conversion.get("webhook").is_some_and(|w| {
+                w["clientConfig"]["service"].is_null()
+                    && w["clientConfig"]["url"].is_null()
+                    && w["conversionReviewVersions"].is_null()
+            })
+        {
+            conversion.remove("webhook");
+        }
+    }
+
+    fn prepare_create(&self, _context: &Context<'_>, object: &mut Value) {
+        let stored: Vec<Value> = list(&object["spec"], "versions")
+            .iter()
+            .filter(|version| version["storage"] == true)
+            .map(|version| version["name"].clone())
+            .take(1)
+            .collect();
+        object["status"] = json!({
+            "conditions": null, "acceptedNames": { "plural": "", "kind": "" },
+            "storedVersions": stored,
+        });
+    }
+
+    fn prepare_update(&self, context: &Context<'_>, _old: &Value, new: &mut Value) {
+        if !context.subresource.is_empty() {
+            return;
+        }
+        let stored = list(&new["spec"], "versions").iter().find(|v| v["storage"] == true);
+        let Some(stored) = stored.map(|version| version["name"].clone()) else { return };
+        let status = &mut new["status"];
+        if status.is_object() && !list(status, "storedVersions").contains(&stored) {
+            match status["storedVersions"].as_array_mut() {
+                Some(all) => all.push(stored),
+                None => status["storedVersions"] = json!([stored]),
+            }
+        }
+    }
+
+    fn validate_create(&self, _context: &Context<'_>, object: &Value) -> Errors {
+        let mut errors = Errors::new();
+        let (name, spec) = (text(&object["metadata"], "name"), &object["spec"]);
+        let required = format!("{}.{}", text(&spec["names"], "plural"), text(spec, "group"));
+        if name != required {
+            let path = Path::root("metadata").child("name");
+            let detail = r#"must be spec.names.plural+"."+spec.group"#;
+            errors.push(FieldError::invalid(&path, name, detail));
+        }
+        validate_spec(spec, &mut errors);
+        validate_stored(object, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Errors {
+        let mut errors = Errors::new();
+        if !context.subresource.is_empty() {
+            return errors;
+        }
+        let (was, spec) = (&old["spec"], &new["spec"]);
+        validate_spec(spec, &mut errors);
+        let path = Path::root("spec");
+        let mut immutable = |path: Path, was: &Value, is: &Value| {
+            if was != is {
+                errors.push(FieldError::invalid(&path, is.clone(), "field is immutable"));
+            }
+        };
+        if conditions::is_true(old, "Established") {
+            immutable(path.child("scope"), &was["scope"], &spec["scope"]);
+            let kind = path.child("names").child("kind");
+            immutable(kind, &was["names"]["kind"], &spec["names"]["kind"]);
+        }
+        immutable(path.child("group"), &was["group"], &spec["group"]);
+        let plural = path.child("names").child("plural");
+        immutable(plural, &was["names"]["plural"], &spec["names"]["plural"]);
+        validate_stored(new, &mut errors);
+        errors
+    }
+}
+
+fn validate_spec(spec: &Value, errors: &mut Errors) {
+    let path = Path::root("spec");
+    let group = text(spec, "group");
+    if group.is_empty() {
+        errors.push(FieldError::required(&path.child("group"), ""));
+    } else {
+        let wrong = names::dns1123_subdomain(group);
+        if !wrong.is_empty() {
+            errors.push(FieldError::invalid(&path.child("group"), group, &wrong.join(",")));
+        } else if !group.contains('.') {
+            let detail = "should be a domain with at least one dot";
+            errors.push(FieldError::invalid(&path.child("group"), group, detail));
+        }
+    }
+    match text(spec, "scope") {
+        "Cluster" | "Namespaced" => {}
+        "" => errors.push(FieldError::required(&path.child("scope"), "")),
+        other => {
+            let supported = ["Cluster", "Namespaced"];
+            errors.push(FieldError::not_supported(&path.child("scope"), other, &supported));
+        }
+    }
+    if spec["preserveUnknownFields"] == true {
+        let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
+                      spec.versions[*].schema instead";
+        errors.push(FieldError::invalid(&path.child("preserveUnknownFields"), true, detail));
+    }
+    let versions_path = path.child("versions");
+    let versions = list(spec, "versions");
+    let mut seen: Vec<&str> = Vec::new();
+    for (at, version) in versions.iter().enumerate() {
+        validate_version(version, &versions_path.index(at), errors);
+        seen.push(text(version, "name"));
+    }
+    let all = || spec["versions"].clone();
+    seen.sort_unstable();
+    if seen.windows(2).any(|pair| pair[0] == pair[1]) {
+        let detail = "must contain unique version names";
+        errors.push(FieldError::invalid(&versions_path, all(), detail));
+    }
+    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
+        let detail = "must have exactly one version marked as storage version";
+        errors.push(FieldError::invalid(&versions_path, all(), detail));
+    }
+    validate_names(&spec["names"], &path.child("names"), errors);
+    validate_conversion(&spec["conversion"], &path.child("conversion"), errors);
+}
+
+fn validate_version(version: &Value, path: &Path, errors: &mut Errors) {
+    let name = text(version, "name");
+    let wrong = names::dns1035_label(name);
+    if !wrong.is_empty() {
+        errors.push(FieldError::invalid(&path.child("name"), name, &wrong.join(",")));
+    }
+    if let Some(warning) = version["deprecationWarning"].as_str() {
+        let path = path.child("deprecationWarning");
+        let mut wrong = |detail: &str| errors.push(FieldError::invalid(&path, warning, detail));
+        if version["deprecated"] != true {
+            wrong("can only be set for deprecated versions");
+        } else if warning.is_empty() {
+            wrong("must not be an empty string");
+        } else if warning.len() > 256 {
+            wrong("must be <= 256 characters long");
+        } else if let Some((at, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+            wrong(&format!(
+                "must only contain printable UTF-8 characters; non-printable character found at index {at}"
+            ));
+        }
+    }
+    let schema_path = path.child("schema").child("openAPIV3Schema");
+    let open_api = &version["schema"]["openAPIV3Schema"];
+    if open_api.is_null() {
+        errors.push(FieldError::required(&schema_path, "schemas are required"));
+    } else {
+        validate_schema(open_api, &schema_path, version, errors);
+    }
+    validate_subresources(&version["subresources"], &path.child("subresources"), errors);
+    for (at, column) in list(version, "additionalPrinterColumns").iter().enumerate() {
+        validate_column(column, &path.child("additionalPrinterColumns").index(at), errors);
+    }
+    let path = path.child("selectableFields");
+    for (at, field) in list(version, "selectableFields").iter().enumerate() {
+        let path = path.index(at).child("jsonPath");
+        match text(field, "jsonPath") {
+            "" => errors.push(FieldError::required(&path, "")),
+            wrong if !wrong.starts_with('.') || !jsonpath::is_valid(wrong) => {
+                errors.push(FieldError::invalid(&path, wrong, "is an invalid path"));
+            }
+            "." => {}
+            inside if inside.starts_with(".metadata") => {
+                let detail = "must not point to fields in metadata";
+                errors.push(FieldError::invalid(&path, inside, detail));
+            }
+            _ => {}
+        }
+    }
+    if list(version, "selectableFields").len() > 8 {
+        let count = list(version, "selectableFields").len();
+        errors.push(FieldError::too_many(&path, count, 8));
+    }
+}
+
+fn validate_schema(open_api: &Value, path: &Path, version: &Value, errors: &mut Errors) {
+    if text(open_api, "type") != "object" && !text(open_api, "type").is_empty() {
+        let detail = "must be object at the root";
+        errors.push(FieldError::invalid(&path.child("type"), text(open_api, "type"), detail));
+    }
+    if open_api["nullable"] == true {
+        let detail = "nullable cannot be true at the root";
+        errors.push(FieldError::forbidden(&path.child("nullable"), detail));
+    }
+    errors.extend(schema::structural_errors(open_api, path));
+    if version["subresources"]["status"].is_object() {
+        // With a status subresource only these may stand at the root.
+        let allowed = |name: &str| {
+            matches!(
+                name,
+                "description"
+                    | "type"
+                    | "format"
+                    | "title"
+                    | "maximum"
+                    | "exclusiveMaximum"
+                    | "minimum"
+                    | "exclusiveMinimum"
+                    | "maxLength"
+                    | "minLength"
+                    | "pattern"
+                    | "maxItems"
+                    | "minItems"
+                    | "uniqueItems"
+                    | "multipleOf"
+                    | "required"
+                    | "enum"
+                    | "items"
+                    | "properties"
+                    | "externalDocs"
+                    | "example"
+            ) || name.starts_with("x-kubernetes-")
+        };
+        if let Some(wrong) = open_api.as_object().and_then(|map| map.keys().find(|k| !allowed(k))) {
+            let detail = format!(
+                "only [\"properties\" \"required\" \"description\" ...] fields are allowed at the \
+                 root of the schema if the status subresource is enabled: {wrong}"
+            );
+            errors.push(FieldError::invalid(path, open_api.clone(), &detail));
+        }
+    }
+}
+
+fn validate_subresources(given: &Value, path: &Path, errors: &mut Errors) {
+    let scale = &given["scale"];
+    if !scale.is_object() {
+        return;
+    }
+    let path = path.child("scale");
+    let mut check = |field: &str, roots: &[&str], required: bool, names: &str| {
+        let path = path.child(field);
+        match text(scale, field) {
+            "" if required => errors.push(FieldError::required(&path, "")),
+            "" => {}
+            value => {
+                let plain = value.starts_with('.') && !value.contains('[') && !value.ends_with('.');
+                if !plain || value.contains("..") {
+                    let detail = "must be a simple json path starting with .";
+                    errors.push(FieldError::invalid(&path, value, detail));
+                } else if !roots.iter().any(|root| value.starts_with(root)) {
+                    let detail = format!("should be a json path under {names}");
+                    errors.push(FieldError::invalid(&path, value, &detail));
+                }
+            }
+        }
+    };
+    check("specReplicasPath", &[".spec."], true, ".spec");
+    check("statusReplicasPath", &[".status."], true, ".status");
+    check("labelSelectorPath", &[".status.", ".spec."], false, "either .status or .spec");
+}
+
+fn validate_column(column: &Value, path: &Path, errors: &mut Errors) {
+    const TYPES: &str = "boolean,date,integer,number,string";
+    const FORMATS: &str = "byte,date,date-time,double,float,int32,int64,password";
+    if text(column, "name").is_empty() {
+        errors.push(FieldError::required(&path.child("name"), ""));
+    }
+    let kind = text(column, "type");
+    let detail = format!("must be one of {TYPES}");
+    if kind.is_empty() {
+        errors.push(FieldError::required(&path.child("type"), &detail));
+    } else if !TYPES.split(',').any(|known| known == kind) {
+        errors.push(FieldError::invalid(&path.child("type"), kind, &detail));
+    }
+    let format = text(column, "format");
+    if !format.is_empty() && !FORMATS.split(',').any(|known| known == format) {
+        let detail = format!("must be one of {FORMATS}");
+        errors.push(FieldError::invalid(&path.child("format"), format, &detail));
+    }
+    let path = path.child("JSONPath");
+    match text(column, "jsonPath") {
+        "" => errors.push(FieldError::required(&path, "")),
+        wrong if !wrong.starts_with('.') || !jsonpath::is_valid(wrong) => {
+            let detail = "must be a simple json path starting with .";
+            errors.push(FieldError::invalid(&path, wrong, detail));
+        }
+        _ => {}
+    }
+}
+
+fn validate_names(given: &Value, path: &Path, errors: &mut Errors) {
+    for (field, cased) in
+        [("plural", false), ("singular", false), ("kind", true), ("listKind", true)]
+    {
+        let name = text(given, field);
+        if name.is_empty() {
+            errors.push(FieldError::required(&path.child(field), ""));
+            continue;
+        }
+        let wrong = match cased {
+            true => names::dns1035_label(&name.to_lowercase()),
+            false => names::dns1035_label(name),
+        };
+        if !wrong.is_empty() {
+            let detail = match cased {
+                true => {
+                    format!("may have mixed case, but should otherwise match: {}", wrong.join(","))
+                }
+                false => wrong.join(","),
+            };
+            errors.push(FieldError::invalid(&path.child(field), name, &detail));
+        }
+    }
+    for field in ["shortNames", "categories"] {
+        for (at, name) in list(given, field).iter().enumerate() {
+            let name = name.as_str().unwrap_or_default();
+            let wrong = names::dns1035_label(name);
+            if !wrong.is_empty() {
+                let path = path.child(field).index(at);
+                errors.push(FieldError::invalid(&path, name, &wrong.join(",")));
+            }
+        }
+    }
+    let kind = text(given, "kind");
+    if !kind.is_empty() && kind == text(given, "listKind") {
+        let detail = "kind and listKind may not be the same";
+        errors.push(FieldError::invalid(&path.child("listKind"), kind, detail));
+    }
+}
+
+fn validate_conversion(conversion: &Value, path: &Path, errors: &mut Errors) {
+    let webhook = &conversion["webhook"];
+    let config_path = path.child("webhookClientConfig");
+    match text(conversion, "strategy") {
+        "None" => {
+            if !webhook["clientConfig"].is_null() {
+                let detail = "should not be set when strategy is not set to Webhook";
+                errors.push(FieldError::forbidden(&config_path, detail));
+            }
+        }
+        "Webhook" => {
+            let config = &webhook["clientConfig"];
+            if config.is_null() {
+                let detail = "required when strategy is set to Webhook";
+                errors.push(FieldError::required(&config_path, detail));
+            } else if config["url"].is_null() == config["service"].is_null() {
+                let detail = "exactly one of url or service is required";
+                errors.push(FieldError::required(&config_path, detail));
+            }
+            let versions = list(webhook, "conversionReviewVersions");
+            let path = path.child("conversionReviewVersions");
+            if versions.is_empty() {
+                errors.push(FieldError::required(&path, ""));
+            } else if !versions.iter().any(|v| matches!(v.as_str(), Some("v1" | "v1beta1"))) {
+                let detail = "must include at least one of v1, v1beta1";
+                errors.push(FieldError::invalid(&path, Value::from(versions), detail));
+            }
+        }
+        "" => errors.push(FieldError::required(&path.child("strategy"), "")),
+        other => {
+            let supported = ["None", "Webhook"];
+            errors.push(FieldError::not_supported(&path.child("strategy"), other, &supported));
+        }
+    }
+}
+
+fn validate_stored(object: &Value, errors: &mut Errors) {
+    let path = Path::root("status").child("storedVersions");
+    let stored = list(&object["status"], "storedVersions");
+    if stored.is_empty() {
+        let detail = "must have at least one stored version";
+        errors.push(FieldError::invalid(&path, Value::from(stored), detail));
+        return;
+    }
+    let versions = list(&object["spec"], "versions");
+    for (at, name) in stored.iter().enumerate() {
+        if !versions.iter().any(|version| version["name"] == *name) {
+            let name = name.as_str().unwrap_or_default();
+            let detail = format!(
+                "missing from spec.versions; {name} was previously a storage version, and must \
+                 remain in spec.versions until a storage migration ensures no data remains \
+                 persisted in {name} and removes {name} from status.storedVersions"
+            );
+            errors.push(FieldError::invalid(&path.index(at), name, &detail));
+        }
+    }
+}
