@@ -43,7 +43,8 @@ pub(super) struct Delta {
     pub(super) added: Vec<Element>,
     /// Services whose session affinity is to be taken down, or set up (again).
     pub(super) affinity: Vec<(Option<Affinity>, Option<Affinity>)>,
-    /// UDP frontends that changed, and where flows to them may lead.
+    /// UDP frontends to which there may be flows that lead elsewhere than they may, and where they
+    /// may.
     pub(super) flows: HashMap<Frontend, Vec<Target>>,
 }
 
@@ -157,8 +158,7 @@ impl State {
             before.extend(self.render(id));
             self.flows_of(id, &mut delta.flows);
         }
-        // Unless something answers there afterwards, no flow may stay.
-        delta.flows.values_mut().for_each(Vec::clear);
+        let flows = std::mem::take(&mut delta.flows);
         for (id, new) in changed {
             let new_affinity = new.as_ref().and_then(Affinity::of);
             let old_affinity = self.replace(&id, new).as_ref().and_then(Affinity::of);
@@ -172,7 +172,26 @@ impl State {
             self.flows_of(id, &mut delta.flows);
         }
         self.compare(before, after, &mut delta);
+        self.keep_stale(flows, &mut delta.flows);
         delta
+    }
+
+    /// Of the frontends that there are `now` or were `before`, leaves those to which there may be
+    /// flows that lead elsewhere. To look for them is to walk the whole table of flows.
+    fn keep_stale(
+        &self,
+        before: HashMap<Frontend, Vec<Target>>,
+        now: &mut HashMap<Frontend, Vec<Target>>,
+    ) {
+        // Without a service behind them, addresses from the networks for services get nowhere, and
+        // there are no flows to them. To others there may have been.
+        let closed = |f: &Frontend| self.networks.iter().any(|n| n.contains(f.address));
+        now.retain(|frontend, targets| match before.get(frontend) {
+            Some(old) => old.iter().any(|target| !targets.contains(target)),
+            None => !closed(frontend),
+        });
+        let gone = before.into_iter().filter(|(frontend, _)| !self.owners.contains_key(frontend));
+        now.extend(gone.filter(|(_, old)| !old.is_empty()).map(|(f, _)| (f, Vec::new())));
     }
 
     /// Who waits for a frontend of this service.
@@ -399,7 +418,18 @@ mod tests {
         assert_eq!(lists, [vec![three, three]]);
         let delta = check(&mut state, &mut table, vec![Change::Remove("dns".into())]);
         assert!(delta.flows.len() == 1 && delta.flows.values().all(Vec::is_empty));
-        let tcp = check(&mut state, &mut table, vec![upsert(&port("web", 1, &[2]))]);
+        // Nothing is stale where nothing was, but for addresses that others can answer at.
+        let delta = check(&mut state, &mut table, vec![upsert(&udp(&[3]))]);
+        assert!(delta.flows.is_empty());
+        let delta = check(&mut state, &mut table, vec![upsert(&udp(&[2, 3]))]);
+        assert!(delta.flows.is_empty());
+        let delta = check(
+            &mut state,
+            &mut table,
+            vec![upsert(&ServicePort { node_port: Some(30053), ..udp(&[2, 3]) })],
+        );
+        assert_eq!(delta.flows.keys().map(|f| f.port).collect::<Vec<_>>(), [30053]);
+        let tcp = check(&mut state, &mut table, vec![upsert(&port("web", 2, &[2]))]);
         assert!(tcp.flows.is_empty());
     }
 

@@ -21,6 +21,8 @@ use network::{Cidr, host};
 pub const NODE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub const CLIENT_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 42, 0, 1);
+/// The protocol of routes that an administrator made.
+const STATIC: u8 = 4;
 /// Long enough for anything that answers, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Long enough to see that nothing answers.
@@ -105,6 +107,21 @@ impl Node {
         TestPod { netns, ip, uid }
     }
 
+    /// Takes the default route away.
+    pub fn without_default_route(self) -> Self {
+        inside(&self.netns, || {
+            let mut rtnl = Rtnl::open()?;
+            let mut requests = Requests::new();
+            if let Some(route) = rtnl.default_route()? {
+                requests.delete_route(&route);
+            }
+            rtnl.execute(&requests)?;
+            assert_eq!(rtnl.default_route()?, None);
+            netlink::Result::Ok(())
+        });
+        self
+    }
+
     /// The output of a tool in the node's namespace, to print when a test is looked into.
     pub fn show(&self, command: &str) -> String {
         let words: Vec<&str> = command.split(' ').collect();
@@ -137,12 +154,16 @@ fn connect_client(client: &Netns) -> netlink::Result<()> {
     let ext0 = node.link_by_name("ext0")?.index;
     let eth0 = outside.link_by_name("eth0")?.index;
     let mut requests = Requests::new();
+    let default = |link, via: Ipv4Addr| {
+        let route = Route::on_link(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, link, STATIC);
+        route.via(Via::Gateway(via.into()))
+    };
     requests.set_link(ext0, &up).add_address(&address(ext0, NODE_IP));
+    requests.add_route(&default(ext0, CLIENT_IP));
     node.execute(&requests)?;
-    let default = Route::on_link(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, eth0, 4);
     let mut requests = Requests::new();
     requests.set_link(1, &up).set_link(eth0, &up).add_address(&address(eth0, CLIENT_IP));
-    requests.add_route(&default.via(Via::Gateway(NODE_IP.into())));
+    requests.add_route(&default(eth0, NODE_IP));
     outside.execute(&requests)
 }
 
