@@ -1,4 +1,4 @@
-//! The agent's side: Services and EndpointSlices become [`Record`]s.
+//! Services and EndpointSlices as [`Record`]s: pure functions.
 
 use std::net::IpAddr;
 
@@ -6,15 +6,6 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointPort, EndpointSlice};
 
 use crate::model::{Addresses, Endpoint, Port, Protocol, Record, Subset};
-
-/// The label of an EndpointSlice that names its service.
-pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
-
-/// The namespace and name of the service that a slice belongs to.
-pub fn service_of(slice: &EndpointSlice) -> Option<(&str, &str)> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
-    Some((slice.metadata.namespace.as_deref()?, name))
-}
 
 /// Whether the names of a service depend on its endpoints.
 pub fn needs_endpoints(service: &Service) -> bool {
@@ -124,9 +115,8 @@ mod tests {
     }
 
     fn slice(ports: serde_json::Value, endpoints: serde_json::Value) -> EndpointSlice {
-        let labels = json!({SERVICE_NAME_LABEL: "web"});
         serde_json::from_value(json!({
-            "metadata": {"namespace": "default", "name": "web-x", "labels": labels},
+            "metadata": {"namespace": "default", "name": "web-x"},
             "addressType": "IPv4",
             "ports": ports,
             "endpoints": endpoints,
@@ -202,13 +192,5 @@ mod tests {
         let all = json!({"clusterIP": "None", "publishNotReadyAddresses": true});
         let record = record(all, &slices).unwrap();
         assert_eq!(record["headless"][0]["endpoints"].as_array().unwrap().len(), 3);
-    }
-
-    #[test]
-    fn slices_name_their_service() {
-        let mut slice = slice(json!([]), json!([]));
-        assert_eq!(service_of(&slice), Some(("default", "web")));
-        slice.metadata.labels = None;
-        assert_eq!(service_of(&slice), None);
     }
 }
