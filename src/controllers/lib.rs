@@ -10,6 +10,8 @@ mod endpointslice;
 mod expectations;
 mod garbage;
 mod namespace;
+mod node_ipam;
+mod node_lifecycle;
 mod ownership;
 mod pod;
 mod pod_control;
@@ -17,6 +19,8 @@ mod replicaset;
 mod resources;
 mod root_ca;
 mod service_account;
+mod service_lb;
+mod taint_eviction;
 
 use futures::future::BoxFuture;
 use tracing::info;
@@ -30,6 +34,10 @@ type Controller = (&'static str, fn(Context) -> BoxFuture<'static, ()>);
 const CONTROLLERS: &[Controller] = &[
     ("serviceaccount-controller", |context| Box::pin(service_account::run(context))),
     ("root-ca-certificate-publisher-controller", |context| Box::pin(root_ca::run(context))),
+    ("node-ipam-controller", |context| Box::pin(node_ipam::run(context))),
+    ("node-lifecycle-controller", |context| Box::pin(node_lifecycle::run(context))),
+    ("taint-eviction-controller", |context| Box::pin(taint_eviction::run(context))),
+    ("service-lb-controller", |context| Box::pin(service_lb::run(context))),
     ("namespace-controller", |context| Box::pin(namespace::run(context))),
     ("generic-garbage-collector", |context| Box::pin(garbage::run(context))),
     ("endpointslice-controller", |context| Box::pin(endpointslice::run(context))),

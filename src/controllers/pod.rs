@@ -140,6 +140,16 @@ impl PodFacts {
     }
 }
 
+/// The node that a pod is assigned to, read alone: what the index of pods by node asks of each.
+pub(crate) fn node_name(object: &Object) -> Option<Box<str>> {
+    #[derive(Deserialize)]
+    struct Assigned {
+        #[serde(default)]
+        spec: Spec,
+    }
+    object.parse::<Assigned>().ok().map(|pod| pod.spec.node_name).filter(|name| !name.is_empty())
+}
+
 /// Orders pods by which should go first when there are too many (upstream's `ActivePodsWithRanks`):
 /// unassigned before assigned, pending before running, not ready before ready, lower deletion cost,
 /// more siblings on its node (`crowd`), ready for a shorter time, more restarts, younger.
