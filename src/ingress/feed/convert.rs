@@ -16,8 +16,6 @@ use crate::model::{
 
 /// The controller that our IngressClasses name.
 pub const CONTROLLER: &str = "knarr.dev/ingress";
-/// The label of an EndpointSlice that names its service.
-pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 /// How a class was named before there was a field for it.
