@@ -152,6 +152,23 @@ pub fn poll(fds: &mut [PollFd], timeout_ms: Option<i32>) -> io::Result<usize> {
     }
 }
 
+/// The process at the other end of a unix socket.
+pub fn peer_pid(socket: impl AsFd) -> io::Result<i32> {
+    // SAFETY: ucred is plain data, written by the kernel, whose size is passed.
+    unsafe {
+        let mut peer: libc::ucred = std::mem::zeroed();
+        let mut len = std::mem::size_of::<libc::ucred>() as libc::socklen_t;
+        cvt(libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &mut len,
+        ))?;
+        Ok(peer.pid)
+    }
+}
+
 /// Most descriptors that one message may carry here.
 const MAX_FDS: usize = 8;
 const CONTROL_LEN: usize = 64;

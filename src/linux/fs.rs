@@ -219,6 +219,16 @@ pub fn file_type(fd: impl AsFd) -> io::Result<u32> {
     Ok(stat_of(fd.as_fd())?.st_mode & libc::S_IFMT)
 }
 
+/// Whether an open file is a folder.
+pub fn is_folder(fd: impl AsFd) -> io::Result<bool> {
+    Ok(file_type(fd)? == libc::S_IFDIR)
+}
+
+/// Major and minor number of a device id.
+pub fn device_numbers(device: u64) -> (u32, u32) {
+    (libc::major(device), libc::minor(device))
+}
+
 /// Device and inode of an open file, which identify it.
 pub fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
     let stat = stat_of(fd.as_fd())?;

@@ -178,6 +178,17 @@ pub fn kill(pid: Pid, signal: Signal) -> io::Result<()> {
     cvt(unsafe { libc::kill(pid, signal.0) }).map(drop)
 }
 
+/// Whether there is a process of this id, a zombie not counted.
+pub fn exists(pid: Pid) -> bool {
+    match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => {
+            let state = stat.iter().rposition(|b| *b == b')').and_then(|end| stat.get(end + 2));
+            !matches!(state, None | Some(b'Z' | b'X'))
+        }
+        Err(_) => false,
+    }
+}
+
 fn prctl(option: i32, a: u64, b: u64) -> io::Result<i32> {
     // SAFETY: only for options whose arguments are numbers.
     cvt(unsafe { libc::prctl(option, a, b, 0, 0) })
@@ -186,6 +197,11 @@ fn prctl(option: i32, a: u64, b: u64) -> io::Result<i32> {
 /// Makes orphaned descendants children of this process.
 pub fn set_child_subreaper() -> io::Result<()> {
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
+}
+
+/// This process is killed when its parent ends.
+pub fn die_with_parent() -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).map(drop)
 }
 
 /// Whether others of the same user may look into this process (and its `/proc` files).

@@ -8,13 +8,27 @@ mod config;
 mod error;
 mod exec;
 mod image;
+pub mod init;
+mod layout;
+mod program;
 mod sandbox;
+mod security;
+pub mod shim;
+mod shim_client;
 mod spec;
 mod state;
+mod sync;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
+use linux::cgroup::Cgroups;
+use linux::fs::FsUsage;
 use tokio::sync::mpsc;
+
+use layout::Layout;
+use sandbox::Shared;
+use sync::{blocking, lock};
 
 pub use argv::resolve_argv;
 pub use config::{Credential, RegistryConfig, RuntimeConfig};
@@ -32,51 +46,128 @@ pub use state::{
     Status,
 };
 
+/// Events that may wait for whoever listens.
+const EVENTS: usize = 1024;
+
 /// The container runtime of a node. A cheap handle.
 #[derive(Clone, Debug)]
 pub struct Runtime {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    images: ImageStore,
+    shared: Arc<Shared>,
 }
 
 impl Runtime {
-    /// Opens the runtime: adopts the shims that run, reports what ended meanwhile, removes what an
-    /// interrupted predecessor left half done.
+    /// Opens the runtime: adopts the shims that run, ends what lost its shim, removes what an
+    /// interrupted predecessor left half done. What happened meanwhile shows in the states of the
+    /// adopted containers. Must be called within a tokio runtime.
     pub async fn open(config: RuntimeConfig) -> Result<(Runtime, mpsc::Receiver<RuntimeEvent>)> {
-        let _ = config;
-        let (_, events) = mpsc::channel(256);
-        Ok((Runtime { inner: Arc::new(Inner { images: ImageStore {} }) }, events))
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let shared = blocking(move || {
+            let layout = prepare(&config)?;
+            program::provide(&config.shim, &layout.program())?;
+            let images = ImageStore::open(layout.clone(), config.registries)?;
+            shared(layout, &config.cgroup_root, images, events)
+        })
+        .await?;
+        sandbox::adopt_all(&shared).await?;
+        Ok((Runtime { shared }, receiver))
+    }
+
+    /// The image store alone, for commands beside a node that runs or does not.
+    pub async fn image_store(config: &RuntimeConfig) -> Result<ImageStore> {
+        let config = config.clone();
+        blocking(move || {
+            let layout = prepare(&config)?;
+            ImageStore::open(layout, config.registries)
+        })
+        .await
     }
 
     /// The image store.
     pub fn images(&self) -> &ImageStore {
-        &self.inner.images
+        &self.shared.images
+    }
+
+    /// The node's cgroups, for those above the pods.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.shared.cgroups
+    }
+
+    /// Size and fill of the filesystem that holds images and writable layers.
+    pub async fn filesystem(&self) -> Result<FsUsage> {
+        use error::Context;
+        let path = self.shared.layout.data.clone();
+        blocking(move || linux::fs::usage(&path).at("statvfs", &path)).await
     }
 
     /// Makes a sandbox. One that exists with the same pod uid is answered as it is.
     pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
-        Err(Error::Invalid(spec.pod_uid))
+        sandbox::create(&self.shared, spec).await
     }
 
     /// All sandboxes, adopted ones among them.
     pub fn sandboxes(&self) -> Vec<Sandbox> {
-        Vec::new()
+        lock(&self.shared.sandboxes).values().cloned().collect()
     }
 
     /// The sandbox of a pod.
     pub fn sandbox(&self, pod_uid: &str) -> Option<Sandbox> {
-        let _ = pod_uid;
-        None
+        lock(&self.shared.sandboxes).get(pod_uid).cloned()
     }
 
     /// Stops everything and removes all that a runtime with this configuration left: processes,
     /// mounts, cgroups, `run_dir`, and with `images` also the image store.
     pub async fn cleanup(config: &RuntimeConfig, images: bool) -> Result<()> {
-        let _ = images;
-        Err(Error::Invalid(format!("{}: cleanup is not there yet", config.run_dir.display())))
+        let config = config.clone();
+        blocking(move || {
+            let layout = Layout { run: config.run_dir.clone(), data: config.data_dir.clone() };
+            // The store is opened only to be had; without it there is nothing to remove in it.
+            let store = ImageStore::open(layout.clone(), RegistryConfig::default())?;
+            let (events, _) = mpsc::channel(1);
+            let shared = shared(layout.clone(), &config.cgroup_root, store, events)?;
+            sandbox::clean_up(&shared)?;
+            program::withdraw(&layout.program())?;
+            remove_folder(&layout.run)?;
+            remove_folder(&layout.containers())?;
+            if images {
+                remove_folder(&layout.layers())?;
+                remove_folder(&layout.images())?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn shared(
+    layout: Layout,
+    cgroup_root: &str,
+    images: ImageStore,
+    events: mpsc::Sender<RuntimeEvent>,
+) -> Result<Arc<Shared>> {
+    use error::Context;
+    let cgroups = Cgroups::detect(cgroup_root).context(|| "find cgroups".to_owned())?;
+    let sandboxes = Mutex::new(BTreeMap::new());
+    Ok(Arc::new(Shared { layout, cgroups, images, events, sandboxes }))
+}
+
+/// Makes the folders, closed to everybody else.
+fn prepare(config: &RuntimeConfig) -> Result<Layout> {
+    use error::Context;
+    use std::os::unix::fs::PermissionsExt;
+    let absolute = |path: &std::path::Path| std::path::absolute(path).at("find", path);
+    let layout = Layout { run: absolute(&config.run_dir)?, data: absolute(&config.data_dir)? };
+    for dir in [layout.pods(), layout.mount_point(), layout.data.clone()] {
+        std::fs::create_dir_all(&dir).at("create", &dir)?;
+    }
+    let pods = layout.pods();
+    std::fs::set_permissions(&pods, PermissionsExt::from_mode(0o700)).at("close", &pods)?;
+    Ok(layout)
+}
+
+fn remove_folder(path: &std::path::Path) -> Result<()> {
+    use error::Context;
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.at("remove", path),
     }
 }

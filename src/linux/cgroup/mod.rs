@@ -285,6 +285,47 @@ impl Cgroups {
         }
     }
 
+    /// Removes a cgroup if it is empty, then those above it, up to and with the root that was given
+    /// to [`Cgroups::detect`]. Stops at the first that is in use.
+    pub fn prune(&self, path: &str) {
+        let Ok(mut below) = self.below(path) else { return };
+        while !below.as_os_str().is_empty() {
+            let folders: Vec<PathBuf> = match &self.layout {
+                Layout::V1(mounts) => mounts.all().map(|m| m.join(&below)).collect(),
+                Layout::V2(mount) => vec![mount.join(&below)],
+            };
+            let in_use = |folder: &PathBuf| match std::fs::remove_dir(folder) {
+                Err(e) => !gone(&e),
+                Ok(()) => false,
+            };
+            // Each hierarchy on its own, so no short cut.
+            if folders.iter().filter(|f| in_use(f)).count() > 0 {
+                return;
+            }
+            below.pop();
+        }
+    }
+
+    /// The file that lists a cgroup's processes (on v1 that of one of its controllers).
+    pub fn procs_file(&self, path: &str) -> io::Result<PathBuf> {
+        let below = self.below(path)?;
+        let mount = match &self.layout {
+            Layout::V1(mounts) => ["pids", "memory", "cpu"].iter().find_map(|c| mounts.get(c)),
+            Layout::V2(mount) => Some(mount.as_path()),
+        };
+        Ok(mount.map(|m| m.join(below).join("cgroup.procs")).unwrap_or_default())
+    }
+
+    /// On v1 the folder of a cgroup in each hierarchy that its own processes are shown; on v2
+    /// `None`.
+    pub fn v1_folders(&self, path: &str) -> Option<Vec<(String, PathBuf)>> {
+        let Layout::V1(mounts) = &self.layout else { return None };
+        let below = self.below(path).ok()?;
+        let shown = ["cpu", "cpuacct", "memory", "pids"];
+        let folder = |c: &&str| Some((c.to_string(), mounts.get(c)?.join(&below)));
+        Some(shown.iter().filter_map(folder).collect())
+    }
+
     /// The file that counts OOM kills, for [`oom_kills`]; it may not exist.
     pub fn oom_file(&self, path: &str) -> io::Result<PathBuf> {
         let below = self.below(path)?;

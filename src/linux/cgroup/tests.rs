@@ -129,8 +129,7 @@ fn v2_device_rules_are_enforced() {
         mount.join(cgroups.below(&group.path).unwrap()).join("cgroup.procs")
     };
     let read = |device: &str| {
-        let script =
-            format!("echo 0 >{} && : <{device}", procs.display());
+        let script = format!("echo 0 >{} && : <{device}", procs.display());
         Command::new("sh").args(["-c", &script]).status().unwrap().success()
     };
     assert!(read("/dev/zero") && read("/dev/kmsg"));

@@ -1,5 +1,16 @@
 //! The image store: what is pulled or imported, by which names, and when it was last used.
 
+mod archive;
+mod build;
+mod implied;
+mod manifest;
+mod pull;
+mod reference;
+mod registry;
+mod store;
+mod stream;
+mod unpack;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,9 +18,14 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Credential;
-use crate::error::{Error, PullError, Result};
+use crate::config::{Credential, RegistryConfig};
+use crate::error::{PullError, Result};
+use crate::layout::Layout;
 use crate::state::DiskUsage;
+use crate::sync::blocking;
+use reference::Reference;
+pub(crate) use store::ImageHold;
+use store::Store;
 
 /// An image in the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,61 +97,87 @@ pub type ProgressFn = Arc<dyn Fn(PullProgress) + Send + Sync>;
 
 /// The images of a node. A cheap handle.
 #[derive(Clone, Debug)]
-pub struct ImageStore {}
+pub struct ImageStore {
+    store: Arc<Store>,
+    pulls: Arc<pull::Pulls>,
+}
 
 impl ImageStore {
+    /// Opens the store. Blocking.
+    pub(crate) fn open(layout: Layout, registries: RegistryConfig) -> Result<ImageStore> {
+        let pulls = Arc::new(pull::Pulls::new(registries));
+        Ok(ImageStore { store: Arc::new(Store::open(layout)?), pulls })
+    }
+
     /// Pulls an image, or finds that the registry's is in the store already. Credentials are tried
-    /// in order, then none.
+    /// in order, then those of the configuration, then none. Pulls of one image share their work.
     pub async fn pull(
         &self,
         reference: &str,
         credentials: &[Credential],
         progress: Option<ProgressFn>,
     ) -> Result<Image, PullError> {
-        let _ = (credentials, progress);
-        Err(PullError::Unavailable {
-            image: reference.to_owned(),
-            message: "not available yet".to_owned(),
-        })
+        self.pulls.pull(&self.store, reference, credentials, progress).await
     }
 
     /// The image with this id (`sha256:…`), name with tag or name with digest; short names are
     /// completed.
     pub fn get(&self, reference: &str) -> Option<Image> {
-        let _ = reference;
-        None
+        self.store.find(reference)
     }
 
     /// All images.
     pub fn list(&self) -> Vec<Image> {
-        Vec::new()
+        self.store.list()
     }
 
     /// Imports an OCI layout or docker-save archive, plain, gzip or zstd, and answers the names
     /// (or, for images without one, the ids) of what was in it.
     pub async fn import(&self, archive: &Path) -> Result<Vec<String>> {
-        Err(Error::Invalid(format!("{}: not available yet", archive.display())))
+        let (store, archive) = (self.store.clone(), archive.to_owned());
+        blocking(move || archive::import(&store, &archive)).await
     }
 
     /// Removes a name; with the last name, or by id, the image with the layers that no other has.
     /// Answers the bytes freed. Fails while a container uses the image.
     pub async fn remove(&self, reference: &str) -> Result<u64> {
-        Err(Error::NotFound(reference.to_owned()))
+        let (store, reference) = (self.store.clone(), reference.to_owned());
+        blocking(move || store.remove(&reference)).await
     }
 
     /// Marks an image as never to be collected, or takes the mark away.
     pub async fn set_pinned(&self, reference: &str, pinned: bool) -> Result<()> {
-        let _ = pinned;
-        Err(Error::NotFound(reference.to_owned()))
+        let (store, reference) = (self.store.clone(), reference.to_owned());
+        blocking(move || store.set_pinned(&reference, pinned)).await
     }
 
     /// Each image with what garbage collection has to know, least recently used first.
     pub fn usage(&self) -> Vec<ImageUsage> {
-        Vec::new()
+        self.store.usage()
     }
 
     /// Space taken by all layers.
     pub fn disk_usage(&self) -> DiskUsage {
-        DiskUsage::default()
+        self.store.disk_usage()
+    }
+
+    /// The layers of an image, as folders relative to that of all layers, topmost first, and how
+    /// to run it.
+    pub(crate) fn layers(&self, id: &str) -> Option<(Vec<String>, ImageConfig)> {
+        Some((self.store.layers(id)?, self.store.find(id)?.config))
+    }
+
+    /// Keeps an image in the store while a container uses it.
+    pub(crate) fn hold(&self, id: &str) -> Option<ImageHold> {
+        self.store.hold(id)
+    }
+}
+
+/// The complete form of a name: with its digest if it has one, else with its tag.
+fn normalized(name: &str) -> Option<String> {
+    let reference = Reference::parse(name).ok()?;
+    match &reference.digest {
+        Some(digest) => Some(reference.with_digest(digest)),
+        None => reference.tagged(),
     }
 }
