@@ -4,6 +4,7 @@ pub mod apply;
 pub mod field;
 pub mod names;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod proto;
 pub mod quantity;

@@ -65,7 +65,7 @@ func main() {
 	write(*out, "types.txt", types.facts())
 	write(*out, "descriptions.txt", types.descriptions())
 	if *documents != "" {
-		write(*out, "resources.txt", resources(filepath.Join(*documents, "discovery"), served))
+		write(*out, "resources.txt", resources(*documents, served))
 	}
 }
 

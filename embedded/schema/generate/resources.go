@@ -12,30 +12,26 @@ import (
 )
 
 // resources is the table of what is served: one line a resource, one indented line a subresource.
-func resources(directory string, versions []string) []string {
+func resources(api string, versions []string) []string {
 	lines := []string{
 		"# What a default API server serves. Written by generate/, do not edit.",
 		"# GROUP/VERSION PLURAL SINGULAR KIND n(amespaced)|c(luster) VERBS facts; indented: NAME KIND VERBS",
-		"# facts: s=short names, c=categories, h=storage version hash",
+		"# facts: s=short names, c=categories, h=storage version hash, d: a deletion replies with the object",
 	}
 	for _, version := range versions {
 		file := "apis__" + strings.ReplaceAll(version, "/", "__") + ".json"
 		if version == "v1" {
 			file = "api__v1.json"
 		}
-		text, err := os.ReadFile(filepath.Join(directory, file))
-		if err != nil {
-			log.Fatal(err)
-		}
 		var list meta.APIResourceList
-		if err := json.Unmarshal(text, &list); err != nil {
-			log.Fatal(err)
-		}
+		read(filepath.Join(api, "discovery", file), &list)
+		var document openAPI
+		read(filepath.Join(api, "openapi-spec", "v3", strings.TrimSuffix(file, ".json")+"_openapi.json"), &document)
 		for _, r := range list.APIResources {
 			if strings.Contains(r.Name, "/") {
 				continue
 			}
-			lines = append(lines, line(version, r))
+			lines = append(lines, line(version, r)+document.deletion(version, r))
 			for _, sub := range list.APIResources {
 				if name, found := strings.CutPrefix(sub.Name, r.Name+"/"); found {
 					lines = append(lines, fmt.Sprintf(" %s %s %s", name, kind(version, sub), strings.Join(sub.Verbs, ",")))
@@ -44,6 +40,46 @@ func resources(directory string, versions []string) []string {
 		}
 	}
 	return lines
+}
+
+func read(file string, into any) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// openAPI is the part of an OpenAPI document that says what a deletion replies.
+type openAPI struct {
+	Paths map[string]struct {
+		Delete struct {
+			Responses map[string]struct {
+				Content map[string]struct {
+					Schema struct {
+						Ref string `json:"$ref"`
+					} `json:"schema"`
+				} `json:"content"`
+			} `json:"responses"`
+		} `json:"delete"`
+	} `json:"paths"`
+}
+
+func (o openAPI) deletion(version string, r meta.APIResource) string {
+	root := "/apis/" + version
+	if version == "v1" {
+		root = "/api/v1"
+	}
+	if r.Namespaced {
+		root += "/namespaces/{namespace}"
+	}
+	reply := o.Paths[root+"/"+r.Name+"/{name}"].Delete.Responses["200"].Content["application/json"].Schema.Ref
+	if strings.HasSuffix(reply, "."+r.Kind) {
+		return " d"
+	}
+	return ""
 }
 
 func line(version string, r meta.APIResource) string {

@@ -226,14 +226,7 @@ func (t *table) findEnums() {
 		}
 		for i := range goType.NumField() {
 			field := goType.Field(i)
-			leaf := field.Type
-			property := d.Schema.Properties[readTag(field).json]
-			for leaf.PkgPath() == "" && (leaf.Kind() == reflect.Pointer || leaf.Kind() == reflect.Slice) {
-				if leaf.Kind() == reflect.Slice && property.Items != nil {
-					property = *property.Items.Schema
-				}
-				leaf = leaf.Elem()
-			}
+			leaf, property := innermost(field.Type, d.Schema.Properties[readTag(field).json])
 			if leaf.PkgPath() == "" || len(property.Enum) == 0 {
 				continue
 			}
@@ -244,6 +237,27 @@ func (t *table) findEnums() {
 			t.enums[leaf] = values
 		}
 	}
+}
+
+// innermost is what lists, maps and pointers of a field's type lead to, with its part of the schema.
+func innermost(leaf reflect.Type, property spec.Schema) (reflect.Type, spec.Schema) {
+	for leaf.PkgPath() == "" {
+		switch leaf.Kind() {
+		case reflect.Slice:
+			if property.Items != nil {
+				property = *property.Items.Schema
+			}
+		case reflect.Map:
+			if property.AdditionalProperties != nil {
+				property = *property.AdditionalProperties.Schema
+			}
+		case reflect.Pointer:
+		default:
+			return leaf, property
+		}
+		leaf = leaf.Elem()
+	}
+	return leaf, property
 }
 
 func enumOf(s spec.Schema) []string {
@@ -324,14 +338,8 @@ func (t *table) fieldFacts(goType reflect.Type, field reflect.StructField, tag t
 	if mapType, ok := property.Extensions.GetString("x-kubernetes-map-type"); ok {
 		facts += " m=" + mapType
 	}
-	leaf := field.Type
-	for leaf.PkgPath() == "" && (leaf.Kind() == reflect.Pointer || leaf.Kind() == reflect.Slice) {
-		if leaf.Kind() == reflect.Slice && property.Items != nil {
-			property.Enum = property.Items.Schema.Enum
-		}
-		leaf = leaf.Elem()
-	}
-	if values := enumOf(property); !slices.Equal(values, t.enums[leaf]) {
+	leaf, leafProperty := innermost(field.Type, property)
+	if values := enumOf(leafProperty); !slices.Equal(values, t.enums[leaf]) {
 		log.Fatalf("%s.%s has other values than its type", name(goType), field.Name)
 	}
 	if def := d.Schema.Properties[tag.json].Default; def != nil {

@@ -12,7 +12,7 @@ pub(super) struct Reader<'a> {
 pub(super) enum Item<'a> {
     Varint(u64),
     Fixed64(u64),
-    Fixed32(u32),
+    Fixed32,
     Bytes(&'a [u8]),
 }
 
@@ -35,7 +35,10 @@ impl<'a> Reader<'a> {
                 let len = usize::try_from(self.varint()?).map_err(|_| ProtoError::Truncated)?;
                 Item::Bytes(self.take(len)?)
             }
-            5 => Item::Fixed32(u32::from_le_bytes(*self.chunk()?)),
+            5 => {
+                self.take(4)?;
+                Item::Fixed32
+            }
             // Groups are obsolete, and nothing in Kubernetes has them.
             other => {
                 return Err(ProtoError::WireType {
@@ -106,7 +109,7 @@ impl<'a> Item<'a> {
             Item::Varint(_) => 0,
             Item::Fixed64(_) => 1,
             Item::Bytes(_) => 2,
-            Item::Fixed32(_) => 5,
+            Item::Fixed32 => 5,
         };
         ProtoError::WireType { field: field.to_owned(), wire_type }
     }
@@ -121,19 +124,19 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// A varint field.
-pub(super) fn varint(out: &mut Vec<u8>, number: u16, value: u64) {
+pub(crate) fn varint(out: &mut Vec<u8>, number: u16, value: u64) {
     put_varint(out, u64::from(number) << 3);
     put_varint(out, value);
 }
 
 /// A field of eight bytes.
-pub(super) fn fixed64(out: &mut Vec<u8>, number: u16, value: u64) {
+pub(crate) fn fixed64(out: &mut Vec<u8>, number: u16, value: u64) {
     put_varint(out, u64::from(number) << 3 | 1);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// A length-delimited field.
-pub(super) fn bytes(out: &mut Vec<u8>, number: u16, value: &[u8]) {
+pub(crate) fn bytes(out: &mut Vec<u8>, number: u16, value: &[u8]) {
     put_varint(out, u64::from(number) << 3 | 2);
     put_varint(out, value.len() as u64);
     out.extend_from_slice(value);
@@ -141,7 +144,7 @@ pub(super) fn bytes(out: &mut Vec<u8>, number: u16, value: &[u8]) {
 
 /// A length-delimited field whose value `write` appends. Most are shorter than 128 bytes, for
 /// which the one byte of their length is set aside; longer ones are moved up.
-pub(super) fn message<R>(
+pub(crate) fn message<R>(
     out: &mut Vec<u8>,
     number: u16,
     write: impl FnOnce(&mut Vec<u8>) -> R,

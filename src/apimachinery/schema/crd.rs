@@ -24,24 +24,17 @@ pub(crate) const MAX_DEPTH: usize = 128;
 /// their paths relative to the schema.
 pub fn from_crd(open_api_v3_schema: &Value) -> Result<Schema, Vec<FieldError>> {
     let errors = structural::errors(open_api_v3_schema, &Path::empty());
-    if errors.is_empty() { Ok(build(open_api_v3_schema, false)) } else { Err(errors) }
-}
-
-/// The same with the documentation kept, for OpenAPI.
-pub(crate) fn documented(open_api_v3_schema: &Value) -> Schema {
-    build(open_api_v3_schema, true)
-}
-
-fn build(schema: &Value, documented: bool) -> Schema {
-    let mut build = Build { graph: Graph::default(), documented };
-    let root = build.node(schema, true, 0);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut build = Build { graph: Graph::default() };
+    let root = build.node(open_api_v3_schema, true, 0);
     build.graph.mark_defaults();
-    Schema::custom(Arc::new(build.graph), root)
+    Ok(Schema::custom(Arc::new(build.graph), root))
 }
 
 struct Build {
     graph: Graph,
-    documented: bool,
 }
 
 impl Build {
@@ -141,7 +134,6 @@ impl Build {
                 .unwrap_or_default()
                 .into(),
             list_map_keys: texts(s, "x-kubernetes-list-map-keys").into(),
-            documentation: self.documented.then(|| documentation(s)).flatten(),
             validation,
             ..Facets::default()
         };
@@ -149,7 +141,6 @@ impl Build {
             && facets.format.is_none()
             && facets.enum_values.is_empty()
             && facets.list_map_keys.is_empty()
-            && facets.documentation.is_none()
             && facets.validation.is_none();
         (!plain).then_some(facets)
     }
@@ -215,14 +206,6 @@ pub(crate) const OBJECT_META: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 fn field(name: &str, node: NodeId) -> NewField<'_> {
     NewField { name, number: 0, description: 0, flags: 0, node }
-}
-
-/// The parts of a schema that only document it.
-fn documentation(s: &Map<String, Value>) -> Option<Value> {
-    let kept = ["title", "description", "externalDocs", "example"];
-    let kept = kept.into_iter().filter_map(|key| Some((key.to_owned(), s.get(key)?.clone())));
-    let kept: Map<String, Value> = kept.collect();
-    (!kept.is_empty()).then_some(Value::Object(kept))
 }
 
 fn yes(s: &Map<String, Value>, key: &str) -> bool {

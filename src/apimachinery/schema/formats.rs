@@ -183,7 +183,7 @@ fn isbn10(text: &str) -> bool {
     let digits: Option<Vec<u32>> = text.chars().enumerate().map(digit).collect();
     digits.is_some_and(|digits| {
         let sum: u32 = digits.iter().zip(1..).map(|(digit, weight)| digit * weight).sum();
-        digits.len() == 10 && sum % 11 == 0
+        digits.len() == 10 && sum.is_multiple_of(11)
     })
 }
 
@@ -191,7 +191,7 @@ fn isbn13(text: &str) -> bool {
     let digits: Option<Vec<u32>> = stripped(text).chars().map(|c| c.to_digit(10)).collect();
     digits.is_some_and(|digits| {
         let sum: u32 = digits.iter().zip([1, 3].into_iter().cycle()).map(|(d, w)| d * w).sum();
-        digits.len() == 13 && sum % 10 == 0
+        digits.len() == 13 && sum.is_multiple_of(10)
     })
 }
 

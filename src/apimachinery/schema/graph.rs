@@ -199,9 +199,6 @@ pub(crate) struct Facets {
     pub(crate) default: Option<Value>,
     pub(crate) format: Option<Box<str>>,
     pub(crate) type_name: Option<Box<str>>,
-    /// Title, description, external documents and example of a custom resource's schema, kept
-    /// only while its OpenAPI document is made.
-    pub(crate) documentation: Option<Value>,
     /// `x-kubernetes-unions`, as JSON.
     pub(crate) unions: Option<Box<str>>,
     pub(crate) enum_values: Box<[Value]>,

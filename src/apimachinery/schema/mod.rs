@@ -4,7 +4,7 @@
 //! graph of the built-in kinds comes from the table in `embedded/schema`, the others from the
 //! `openAPIV3Schema` of a CustomResourceDefinition.
 
-mod builtin;
+pub(crate) mod builtin;
 mod crd;
 mod decode;
 mod default;
@@ -13,6 +13,7 @@ pub(crate) mod graph;
 mod handle;
 pub(crate) mod leaf;
 mod prune;
+mod resources;
 mod structural;
 mod text;
 mod trail;
@@ -23,4 +24,5 @@ pub use crd::from_crd;
 pub use decode::{DecodeError, Decoded, decode_json};
 pub use graph::{Kind, ListType, PatchStrategy};
 pub use handle::Schema;
+pub use resources::{Resource, Subresource, builtin_resources};
 pub use structural::errors as structural_errors;
