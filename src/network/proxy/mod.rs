@@ -18,9 +18,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use netlink::conntrack::Conntrack;
 use netlink::nft::Batch;
-use netlink::rtnl::Rtnl;
 
 pub use handle::Handle;
 pub use model::{Change, Endpoint, Protocol, ServicePort};
@@ -30,6 +28,7 @@ use crate::masquerade::Masquerade;
 use crate::table::{Section, Table, batch};
 use element::Tier;
 use layout::{Leftovers, Networks, Structure};
+use stale_flows::StaleFlows;
 use state::{Delta, State};
 
 /// How long a chain that is not used any more is kept. Kernels before 6.2 learn only some time
@@ -67,8 +66,7 @@ pub struct Config {
 /// The service proxy of the network namespace that it was started in.
 pub struct Proxy {
     table: Table,
-    conntrack: Conntrack,
-    rtnl: Rtnl,
+    flows: StaleFlows,
     networks: Networks,
     state: State,
     structure: Structure,
@@ -90,8 +88,7 @@ impl Proxy {
         sections.push(Arc::new(Masquerade { cluster, node }));
         let mut proxy = Self {
             table: Table::open(sections)?,
-            conntrack: Conntrack::open()?,
-            rtnl: Rtnl::open()?,
+            flows: StaleFlows::open()?,
             networks: Networks { cluster, services: service_networks.clone() },
             state: State::new(service_networks, held),
             structure: Structure::default(),
@@ -100,7 +97,8 @@ impl Proxy {
         };
         let _ = proxy.state.apply(services.into_iter().map(Change::Upsert));
         proxy.load()?;
-        proxy.forget_flows(&proxy.state.flows());
+        proxy.flows.add(proxy.state.flows());
+        proxy.flows.forget();
         Ok(proxy)
     }
 
@@ -108,6 +106,13 @@ impl Proxy {
     /// are there stay, but for UDP flows to endpoints that are gone. After an error the changes
     /// are remembered, and made with the next ones.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<(), Error> {
+        self.commit(changes)?;
+        self.flows.forget();
+        Ok(())
+    }
+
+    /// Makes changes for new connections, and notes what has to be done about flows that are there.
+    fn commit(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<(), Error> {
         let delta = self.state.apply(changes);
         if delta.is_empty() && self.synced {
             return Ok(());
@@ -119,7 +124,7 @@ impl Proxy {
             tracing::warn!(%error, "could not update the table, loading it again");
             self.load()?;
         }
-        self.forget_flows(&delta.flows);
+        self.flows.add(delta.flows);
         self.delete_resting();
         Ok(())
     }
@@ -220,17 +225,6 @@ impl Proxy {
             tracing::debug!(%error, "unused chains stay for now");
             let now = Instant::now();
             self.resting.extend(delete.into_iter().map(|(_, chain)| (now, chain)));
-        }
-    }
-
-    fn forget_flows(
-        &mut self,
-        frontends: &std::collections::HashMap<element::Frontend, Vec<element::Target>>,
-    ) {
-        match stale_flows::forget(&mut self.conntrack, &mut self.rtnl, frontends) {
-            Ok(0) => (),
-            Ok(flows) => tracing::debug!(flows, "forgot udp flows to endpoints that are gone"),
-            Err(error) => tracing::warn!(%error, "could not forget stale udp flows"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::element::{Element, Frontend, Sticky, Target, Tier};
 use super::model::{Change, Protocol, ServicePort};
 use super::render::Service;
+use super::stale_flows::Frontends;
 use crate::cidr::Cidr;
 
 /// The endpoints of a service port with session affinity.
@@ -45,7 +46,7 @@ pub(super) struct Delta {
     pub(super) affinity: Vec<(Option<Affinity>, Option<Affinity>)>,
     /// UDP frontends to which there may be flows that lead elsewhere than they may, and where they
     /// may.
-    pub(super) flows: HashMap<Frontend, Vec<Target>>,
+    pub(super) flows: Frontends,
 }
 
 impl Delta {
@@ -96,7 +97,7 @@ impl State {
     }
 
     /// All UDP frontends, and where flows to them may lead.
-    pub(super) fn flows(&self) -> HashMap<Frontend, Vec<Target>> {
+    pub(super) fn flows(&self) -> Frontends {
         let mut flows = HashMap::new();
         self.services.keys().for_each(|id| self.flows_of(id, &mut flows));
         flows
@@ -114,7 +115,7 @@ impl State {
         service.map(|s| s.render(&self.networks, self.owned(id))).unwrap_or_default()
     }
 
-    fn flows_of(&self, id: &str, flows: &mut HashMap<Frontend, Vec<Target>>) {
+    fn flows_of(&self, id: &str, flows: &mut Frontends) {
         let Some(service) = self.services.get(id) else { return };
         if service.port.protocol != Protocol::Udp {
             return;
@@ -178,11 +179,7 @@ impl State {
 
     /// Of the frontends that there are `now` or were `before`, leaves those to which there may be
     /// flows that lead elsewhere. To look for them is to walk the whole table of flows.
-    fn keep_stale(
-        &self,
-        before: HashMap<Frontend, Vec<Target>>,
-        now: &mut HashMap<Frontend, Vec<Target>>,
-    ) {
+    fn keep_stale(&self, before: Frontends, now: &mut Frontends) {
         // Without a service behind them, addresses from the networks for services get nowhere, and
         // there are no flows to them. To others there may have been.
         let closed = |f: &Frontend| self.networks.iter().any(|n| n.contains(f.address));

@@ -219,13 +219,15 @@ fn cleanup_leaves_nothing() {
 
 /// Names of links, addresses and routes of the node.
 fn state(node: &Node) -> (Vec<String>, Vec<std::net::IpAddr>, usize) {
-    let mut rtnl = Rtnl::open_in(&node.netns).unwrap();
-    let mut links: Vec<_> = rtnl.links().unwrap().into_iter().map(|l| l.name).collect();
+    let (links, addresses, routes) = inside(&node.netns, || {
+        let mut rtnl = Rtnl::open()?;
+        netlink::Result::Ok((rtnl.links()?, rtnl.addresses()?, rtnl.routes()?))
+    });
+    let mut links: Vec<_> = links.into_iter().map(|l| l.name).collect();
     links.sort();
     // The kernel's own link-local addresses differ.
-    let addresses = rtnl.addresses().unwrap().into_iter().map(|a| a.address);
+    let addresses = addresses.into_iter().map(|a| a.address);
     let mut addresses: Vec<_> = addresses.filter(|a| a.is_ipv4()).collect();
     addresses.sort();
-    let routes = rtnl.routes().unwrap();
     (links, addresses, routes.iter().filter(|r| r.destination.is_ipv4()).count())
 }

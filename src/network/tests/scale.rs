@@ -3,10 +3,11 @@
 
 mod common;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{Node, Server, at, servers};
+use common::{Node, Server, TestPod, at, inside, servers};
+use network::pod;
 use network::proxy::{Change, Endpoint, Proxy, ServicePort};
 
 const SERVICES: u32 = 10_000;
@@ -34,7 +35,7 @@ fn median(proxy: &mut Proxy, changes: [Change; 2]) -> Duration {
         for change in &changes {
             let change = change.clone();
             let start = Instant::now();
-            proxy.apply([change]).unwrap();
+            proxy.apply([change]).expect("a change");
             times.push(start.elapsed());
         }
     }
@@ -85,5 +86,46 @@ fn ten_thousand_services() {
     let _server = Server::tcp(&pod.netns, "pod", at(pod.ip, 8080));
     let here = ServicePort { endpoints: vec![Endpoint::new(pod.ip, 8080, true)], ..one };
     proxy.apply([Change::Upsert(here.clone())]).unwrap();
-    assert_eq!(servers(&node.client, at(here.cluster_ips[0], 80), 3), ["pod"]);
+    let service = at(here.cluster_ips[0], 80);
+    assert_eq!(servers(&node.client, service, 3), ["pod"]);
+    for (what, address) in [("the pod", at(pod.ip, 8080)), ("its service", service)] {
+        println!("connect to {what}: {:?}", connect(&node, address));
+    }
+}
+
+/// The median time that a client outside takes to connect.
+fn connect(node: &Node, address: SocketAddrV4) -> Duration {
+    let once = || {
+        let start = Instant::now();
+        let stream = TcpStream::connect(address);
+        stream.map(|_| start.elapsed())
+    };
+    let mut times =
+        inside(&node.client, || (0..300).map(|_| once()).collect::<Result<Vec<_>, _>>());
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[test]
+fn a_hundred_pods() {
+    let node = Node::new();
+    let mut pods: Vec<(Duration, TestPod)> = (2..102).map(|n| timed(|| node.pod(n))).collect();
+    pods.sort_by_key(|(time, _)| *time);
+    println!("attach a pod: {:?} (with its namespace), slowest {:?}", pods[50].0, pods[99].0);
+    let disconnect = |pod: &TestPod| {
+        inside(&node.netns, || netlink::Result::Ok(timed(|| pod::disconnect(&pod.uid, pod.ip)).0))
+    };
+    let mut times: Vec<Duration> = pods.iter().map(|(_, pod)| disconnect(pod)).collect();
+    times.sort();
+    println!("disconnect a pod: {:?}", times[50]);
+    let (time, result) = inside(&node.netns, || netlink::Result::Ok(timed(network::cleanup)));
+    println!("clean up after all of them: {time:?}");
+    result.unwrap();
+    assert!(inside(&node.netns, pod::attached).is_empty());
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let start = Instant::now();
+    let result = work();
+    (start.elapsed(), result)
 }
