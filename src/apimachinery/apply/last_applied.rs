@@ -27,7 +27,7 @@ pub(super) fn unchanged(request: &FieldManager<'_>, live: &Value) -> Option<Set>
     }
     let ty = Type::of(request.schema);
     validate(&applied, ty).ok()?;
-    let mut fields = field_set(&applied, ty).ok()?;
+    let mut fields = field_set(&applied, ty);
     let difference = compare(&applied, live, ty).ok()?;
     fields.subtract(&difference.modified);
     fields.subtract(&difference.added);

@@ -1,5 +1,6 @@
 //! `metadata.managedFields`: who owns which fields.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -23,7 +24,7 @@ pub enum Operation {
 }
 
 /// What tells one manager from another.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagerId {
     /// The name: `kubectl`.
     pub manager: String,
@@ -35,20 +36,51 @@ pub struct ManagerId {
     pub subresource: String,
 }
 
+/// Upstream keeps managers by their JSON, so the order is that of JSON texts: names as if a quote
+/// followed them, and those without a subresource last.
+impl Ord for ManagerId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let quoted = |a: &str, b: &str| a.bytes().chain([b'"']).cmp(b.bytes().chain([b'"']));
+        quoted(&self.manager, &other.manager)
+            .then_with(|| self.operation.cmp(&other.operation))
+            .then_with(|| quoted(&self.api_version, &other.api_version))
+            .then_with(|| self.subresource.is_empty().cmp(&other.subresource.is_empty()))
+            .then_with(|| quoted(&self.subresource, &other.subresource))
+    }
+}
+
+impl PartialOrd for ManagerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// The fields of a manager.
 #[derive(Clone, Debug)]
-pub(super) struct Owned {
+pub(super) struct Owned<'a> {
     pub(super) set: Set,
     pub(super) api_version: String,
     /// RFC 3339 in UTC and whole seconds.
     pub(super) time: Option<String>,
     /// The set as it was read, while it is unchanged.
-    raw: Option<Value>,
+    raw: Option<&'a Value>,
 }
 
-impl Owned {
+impl<'a> Owned<'a> {
     pub(super) fn new(set: Set, api_version: &str) -> Self {
         Owned { set, api_version: api_version.to_owned(), time: None, raw: None }
+    }
+
+    /// Puts another set at another version in its place.
+    pub(super) fn replace(&mut self, set: Set, api_version: &str) {
+        *self = Owned { time: self.time.take(), ..Owned::new(set, api_version) };
+    }
+
+    /// Takes over the text of a set that is the same.
+    pub(super) fn reuse(&mut self, former: &Owned<'a>) {
+        if former.raw.is_some() && self.set == former.set {
+            self.raw = former.raw;
+        }
     }
 
     /// Removes fields from the set.
@@ -75,13 +107,13 @@ impl Owned {
 
 /// All managers of an object.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Managers {
-    pub(super) all: BTreeMap<ManagerId, Owned>,
+pub(super) struct Managers<'a> {
+    pub(super) all: BTreeMap<ManagerId, Owned<'a>>,
 }
 
-impl Managers {
+impl<'a> Managers<'a> {
     /// Reads managedFields; what is missing is nobody.
-    pub(super) fn decode(managed_fields: Option<&Value>) -> Result<Self, String> {
+    pub(super) fn decode(managed_fields: Option<&'a Value>) -> Result<Self, String> {
         let entries = match managed_fields {
             None | Some(Value::Null) => return Ok(Managers::default()),
             Some(Value::Array(entries)) => entries,
@@ -120,7 +152,7 @@ impl Managers {
             };
             let raw = entry.get("fieldsV1").unwrap_or(&Value::Null);
             let set = fields_v1::decode(raw).map_err(|e| format!("error decoding set: {e}"))?;
-            let raw = raw.is_object().then(|| raw.clone());
+            let raw = Some(raw).filter(|raw| raw.is_object());
             let time = time::canonical_seconds(text("time")).ok().flatten();
             all.insert(id, Owned { set, api_version: api_version.to_owned(), time, raw });
         }
@@ -132,7 +164,7 @@ impl Managers {
         if self.all.is_empty() {
             return None;
         }
-        let mut all: Vec<(ManagerId, Owned)> = self.all.into_iter().collect();
+        let mut all: Vec<(ManagerId, Owned<'_>)> = self.all.into_iter().collect();
         all.sort_by(|(a, x), (b, y)| {
             let key = |id: &ManagerId| id.operation;
             key(a)
@@ -142,12 +174,15 @@ impl Managers {
                 .then_with(|| x.api_version.cmp(&y.api_version))
                 .then_with(|| a.subresource.cmp(&b.subresource))
         });
-        let entry = |(id, owned): (ManagerId, Owned)| {
+        let entry = |(id, owned): (ManagerId, Owned<'_>)| {
             let operation = match id.operation {
                 Operation::Apply => "Apply",
                 Operation::Update => "Update",
             };
-            let fields = owned.raw.unwrap_or_else(|| fields_v1::encode(&owned.set));
+            let fields = match owned.raw {
+                Some(raw) => raw.clone(),
+                None => fields_v1::encode(&owned.set),
+            };
             let mut entry = Map::new();
             let mut put = |name: &str, value: Value| entry.insert(name.to_owned(), value);
             put("apiVersion", owned.api_version.into());

@@ -17,6 +17,7 @@ mod merge;
 mod ownership;
 mod patch;
 mod prune;
+pub mod scale;
 mod set;
 mod types;
 mod validate;
@@ -89,9 +90,8 @@ pub fn validate_managed_fields(managed_fields: &Value) -> Result<(), String> {
     managers::Managers::decode(Some(managed_fields)).map(drop)
 }
 
-/// The fields of an object that belong to the manager as it applied them last, with the keys of
-/// list items: what `kubectl apply view-last-applied` or an extract function would show.
-pub fn field_set(schema: &Schema, object: &Value) -> Result<Set, String> {
+/// The fields that a configuration has, as its applier would own them.
+pub fn field_set(schema: &Schema, object: &Value) -> Set {
     extract::field_set(object, types::Type::of(schema))
 }
 

@@ -91,15 +91,15 @@ pub(super) fn track_update(
 }
 
 /// None where the managers stay as they are in the old object.
-fn track(
+fn track<'f>(
     request: &FieldManager<'_>,
     old: Option<&Value>,
     new: &Value,
-    edits: Option<Managers>,
-    former: Option<&Value>,
+    edits: Option<Managers<'f>>,
+    former: Option<&'f Value>,
     manager: &str,
     now: &str,
-) -> Result<Option<Managers>, String> {
+) -> Result<Option<Managers<'f>>, String> {
     let old_object = old.unwrap_or(&NOTHING);
     let comparison = request.compare(old_object, new)?;
     if edits.is_none() && comparison.is_same() {
@@ -116,15 +116,15 @@ fn track(
 }
 
 /// Managers after an update by `manager` that made the difference.
-pub(super) fn update(
+pub(super) fn update<'f>(
     request: &FieldManager<'_>,
     old: &Value,
     new: &Value,
     comparison: Comparison,
-    mut managers: Managers,
+    mut managers: Managers<'f>,
     manager: &str,
     now: &str,
-) -> Result<Managers, String> {
+) -> Result<Managers<'f>, String> {
     request.reconcile(old, &mut managers)?;
     let owned = request.transfer(old, new, comparison, &mut managers, None, true);
     // Nobody can refuse an update.
@@ -205,7 +205,11 @@ impl FieldManager<'_> {
     }
 
     /// Fits what is owned to the schemas, which may have changed since.
-    pub(super) fn reconcile(&self, live: &Value, managers: &mut Managers) -> Result<(), String> {
+    pub(super) fn reconcile(
+        &self,
+        live: &Value,
+        managers: &mut Managers<'_>,
+    ) -> Result<(), String> {
         let versions: Vec<String> = {
             let mut versions: Vec<&String> =
                 managers.all.values().map(|owned| &owned.api_version).collect();
@@ -237,7 +241,7 @@ impl FieldManager<'_> {
         old: &Value,
         new: &Value,
         comparison: Comparison,
-        managers: &mut Managers,
+        managers: &mut Managers<'_>,
         except: Option<&ManagerId>,
         force: bool,
     ) -> Result<Result<Comparison, Conflicts>, String> {

@@ -32,45 +32,39 @@ pub(super) fn apply(
     let managers = Managers::decode(live.and_then(managed_fields))
         .map_err(|e| ApplyError::Internal(format!("failed to decode managed fields: {e}")))?;
     let live_object = live.unwrap_or(&NOTHING);
-    let attempt = |force: bool| {
-        let mut managers = managers.clone();
+    let attempt = |mut managers: Managers<'_>, force: bool| {
         if managers.all.is_empty() {
             managers = before_first_apply(request, live_object, now)?;
         }
-        let id = request.manager_id(manager, Operation::Apply);
-        configure(request, live_object, config, managers, id, force)
+        configure(request, live_object, config, managers, manager, force, now)
     };
-    let mut outcome = attempt(force)?;
-    if let Outcome::Conflicts(conflicts) = &mut outcome
-        && manager == "kubectl"
-        && let Some(allowed) = last_applied::unchanged(request, live_object)
-    {
-        // What client-side apply set and nobody changed is kubectl's to take over.
-        for (_, set) in conflicts.iter_mut() {
-            set.subtract(&allowed);
-        }
-        conflicts.retain(|(_, set)| !set.is_empty());
-        if conflicts.is_empty() {
-            outcome = attempt(true)?;
-        }
-    }
-    let (object, managers) = match outcome {
-        Outcome::Conflicts(conflicts) => return Err(ApplyError::Conflict(paths(conflicts))),
-        Outcome::Applied { object, mut managers } => {
-            if let Some(owned) =
-                managers.all.get_mut(&request.manager_id(manager, Operation::Apply))
-                && object.is_some()
-            {
-                owned.time = Some(now.to_owned());
+    // Only kubectl may get a second attempt.
+    let again = (manager == "kubectl" && !force).then(|| managers.clone());
+    let (mut object, fields) = match attempt(managers, force)? {
+        Ok(applied) => applied,
+        Err(mut conflicts) => {
+            let allowed = match &again {
+                Some(_) => last_applied::unchanged(request, live_object),
+                None => None,
+            };
+            // What client-side apply set and nobody changed is kubectl's to take over.
+            for (_, set) in conflicts.iter_mut() {
+                set.subtract(allowed.as_ref().unwrap_or(&Set::default()));
             }
-            (object, managers)
+            conflicts.retain(|(_, set)| !set.is_empty());
+            let (true, Some(managers)) = (conflicts.is_empty(), again) else {
+                return Err(ApplyError::Conflict(paths(conflicts)));
+            };
+            match attempt(managers, true)? {
+                Ok(applied) => applied,
+                Err(conflicts) => return Err(ApplyError::Conflict(paths(conflicts))),
+            }
         }
     };
-    let mut object = object.unwrap_or_else(|| live_object.clone());
     if manager == "kubectl" {
         last_applied::refresh(&mut object, config);
     }
-    replace_managed_fields(&mut object, managers.encode());
+    replace_managed_fields(&mut object, fields);
     Ok(object)
 }
 
@@ -113,7 +107,7 @@ fn before_first_apply(
     request: &FieldManager<'_>,
     live: &Value,
     now: &str,
-) -> Result<Managers, ApplyError> {
+) -> Result<Managers<'static>, ApplyError> {
     let nobody = Managers::default();
     let tracked = request.compare(&NOTHING, live).and_then(|comparison| {
         let name = BEFORE_FIRST_APPLY;
@@ -124,66 +118,97 @@ fn before_first_apply(
     })
 }
 
-enum Outcome {
-    /// The object is none where it has not changed.
-    Applied {
-        object: Option<Value>,
-        managers: Managers,
-    },
-    Conflicts(Conflicts),
-}
+/// The object with the configuration, and its managedFields; or what is in the way.
+type Applied = Result<(Value, Option<Value>), Conflicts>;
 
 fn configure(
     request: &FieldManager<'_>,
     live: &Value,
     config: &Value,
-    mut managers: Managers,
-    id: ManagerId,
+    mut managers: Managers<'_>,
+    manager: &str,
     force: bool,
-) -> Result<Outcome, ApplyError> {
+    now: &str,
+) -> Result<Applied, ApplyError> {
     let internal = |what: &str, why: String| ApplyError::Internal(format!("{what}: {why}"));
     let ty = Type::of(request.schema);
+    let id = request.manager_id(manager, Operation::Apply);
     request.reconcile(live, &mut managers).map_err(ApplyError::Internal)?;
-    let mut merged = live.clone();
+    let mut merged = without_managed_fields(live);
     super::merge::merge(&mut merged, config, ty)
         .map_err(|e| internal("failed to merge config", e))?;
-    let mut set = field_set(config, ty).map_err(|e| internal("failed to get field set", e))?;
+    let mut set = field_set(config, ty);
     request.filter.filter(&mut set);
-    let mut owned = Owned::new(set, request.group_version);
-    let last = managers.all.get(&id).cloned();
-    owned.time = last.as_ref().and_then(|last| last.time.clone());
-    managers.all.insert(id.clone(), owned);
-
-    if let Some(last) = last.filter(|last| gives_up(last, &managers, &id)) {
-        merged = prune(request, merged, &managers, &last)
+    let last = managers.all.insert(id.clone(), Owned::new(set, request.group_version));
+    if let Some(last) = last.as_ref().filter(|last| gives_up(last, &managers, &id)) {
+        merged = prune(request, merged, &managers, last)
             .map_err(|e| internal("failed to prune fields", e))?;
     }
-
-    let comparison = request.compare(live, &merged).map_err(ApplyError::Internal)?;
-    let transferred = request
-        .transfer(live, &merged, comparison, &mut managers, Some(&id), force)
-        .map_err(ApplyError::Internal)?;
-    if let Err(conflicts) = transferred {
-        return Ok(Outcome::Conflicts(conflicts));
+    if managers.all.len() > 1 {
+        let comparison = request.compare(live, &merged).map_err(ApplyError::Internal)?;
+        let transferred = request
+            .transfer(live, &merged, comparison, &mut managers, Some(&id), force)
+            .map_err(ApplyError::Internal)?;
+        if let Err(conflicts) = transferred {
+            return Ok(Err(conflicts));
+        }
     }
+    let changed = !same_but_managers(live, &merged);
     if let Some(owned) = managers.all.get_mut(&id) {
         owned.subtract(&UNOWNED);
-        managers.drop_empty();
+        owned.time = match &last {
+            _ if changed => Some(now.to_owned()),
+            Some(last) => last.time.clone(),
+            None => None,
+        };
+        if let Some(last) = &last {
+            owned.reuse(last);
+        }
     }
-    let object = (!equal_values(live, &merged)).then_some(merged);
-    Ok(Outcome::Applied { object, managers })
+    managers.drop_empty();
+    Ok(Ok((merged, managers.encode())))
+}
+
+/// A copy of the object that spares the copy of what will be replaced.
+fn without_managed_fields(object: &Value) -> Value {
+    let Some(fields) = object.as_object() else { return object.clone() };
+    let copy = fields.iter().map(|(name, value)| match value {
+        Value::Object(metadata) if name == "metadata" => {
+            let kept = metadata.iter().filter(|(name, _)| *name != "managedFields");
+            let kept = kept.map(|(name, value)| (name.clone(), value.clone()));
+            (name.clone(), Value::Object(kept.collect()))
+        }
+        value => (name.clone(), value.clone()),
+    });
+    Value::Object(copy.collect())
+}
+
+/// Whether an object without managedFields is otherwise the live one.
+fn same_but_managers(live: &Value, object: &Value) -> bool {
+    let (Some(live), Some(object)) = (live.as_object(), object.as_object()) else {
+        return equal_values(live, object);
+    };
+    live.len() == object.len()
+        && live.iter().zip(object).all(|((name, a), (other, b))| {
+            name == other
+                && match (a, b) {
+                    (Value::Object(a), Value::Object(b)) if name == "metadata" => {
+                        let a = a.iter().filter(|(name, _)| *name != "managedFields");
+                        a.eq(b.iter())
+                    }
+                    _ => equal_values(a, b),
+                }
+        })
 }
 
 /// Whether the manager applied fields last time that it does not apply now: only then can there
 /// be anything to remove.
-fn gives_up(last: &Owned, managers: &Managers, id: &ManagerId) -> bool {
+fn gives_up(last: &Owned<'_>, managers: &Managers<'_>, id: &ManagerId) -> bool {
     let Some(now) = managers.all.get(id) else { return true };
     if last.api_version != now.api_version {
         return !last.set.is_empty();
     }
-    let mut lost = last.set.clone();
-    lost.subtract(&now.set);
-    !lost.is_empty()
+    !last.set.is_subset(&now.set)
 }
 
 /// Removes the fields, list items and map entries that the manager applied last time, does not
@@ -191,8 +216,8 @@ fn gives_up(last: &Owned, managers: &Managers, id: &ManagerId) -> bool {
 fn prune(
     request: &FieldManager<'_>,
     merged: Value,
-    managers: &Managers,
-    last: &Owned,
+    managers: &Managers<'_>,
+    last: &Owned<'_>,
 ) -> Result<Value, String> {
     let Some((base, schema)) = request.at_version(&merged, &last.api_version)? else {
         return Ok(merged);
@@ -201,11 +226,11 @@ fn prune(
     let lost = with_named_parents(last.set.clone(), Type::of(&schema));
     remove(&mut pruned, &lost, Type::of(&schema));
     let pruned = keep_owned(request, &base, pruned, managers, &last.api_version)?;
-    let pruned = keep_dangling(request, &base, &schema, pruned, last)?;
+    let pruned = keep_dangling(&base, &schema, pruned, last);
     if last.api_version == request.group_version {
         return Ok(pruned);
     }
-    Ok(match request.at_version(&pruned, request.group_version)? {
+    Ok(match convert(request, &pruned, &last.api_version, request.group_version)? {
         Some((Cow::Owned(converted), _)) => converted,
         _ => pruned,
     })
@@ -217,7 +242,7 @@ fn keep_owned(
     request: &FieldManager<'_>,
     merged: &Value,
     mut pruned: Value,
-    managers: &Managers,
+    managers: &Managers<'_>,
     first: &str,
 ) -> Result<Value, String> {
     let mut owned_at: BTreeMap<&str, Set> = BTreeMap::new();
@@ -230,8 +255,8 @@ fn keep_owned(
         let Some((merged, schema)) = convert(request, merged, first, version)? else { continue };
         let Some((at_version, _)) = convert(request, &pruned, first, version)? else { continue };
         let ty = Type::of(&schema);
-        let mut gone = with_named_parents(field_set(&merged, ty)?, ty);
-        let mut kept = with_named_parents(field_set(&at_version, ty)?, ty);
+        let mut gone = with_named_parents(field_set(&merged, ty), ty);
+        let mut kept = with_named_parents(field_set(&at_version, ty), ty);
         kept.union(with_named_parents(owned, ty));
         gone.subtract(&kept);
         let mut again = merged.into_owned();
@@ -246,22 +271,15 @@ fn keep_owned(
 
 /// Puts back what was removed with its parent but was not the manager's: defaulted fields of a
 /// list item, say, that somebody else keeps.
-fn keep_dangling(
-    request: &FieldManager<'_>,
-    merged: &Value,
-    schema: &Schema,
-    pruned: Value,
-    last: &Owned,
-) -> Result<Value, String> {
-    let _ = request;
+fn keep_dangling(merged: &Value, schema: &Schema, pruned: Value, last: &Owned<'_>) -> Value {
     let ty = Type::of(schema);
-    let kept = with_named_parents(field_set(&pruned, ty)?, ty);
-    let mut gone = with_named_parents(field_set(merged, ty)?, ty);
+    let kept = with_named_parents(field_set(&pruned, ty), ty);
+    let mut gone = with_named_parents(field_set(merged, ty), ty);
     gone.subtract(&kept);
     let gone = gone.intersection(&with_named_parents(last.set.clone(), ty));
     let mut result = merged.clone();
     remove(&mut result, &gone, ty);
-    Ok(result)
+    result
 }
 
 /// As [`FieldManager::at_version`] for an object that is at the version `from`.

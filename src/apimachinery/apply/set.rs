@@ -168,6 +168,16 @@ impl Set {
         pairs(self, other).any(|(a, b)| a.member && b.member || a.below.intersects(&b.below))
     }
 
+    /// Whether the other set has all members of this one.
+    pub fn is_subset(&self, other: &Set) -> bool {
+        let mut at = 0;
+        self.nodes.iter().all(|node| {
+            seek(other, &mut at, &node.element).is_some_and(|theirs| {
+                (theirs.member || !node.member) && node.below.is_subset(&theirs.below)
+            })
+        })
+    }
+
     /// Removes the members of the other set; what is below them stays.
     pub fn subtract(&mut self, other: &Set) {
         let mut at = 0;

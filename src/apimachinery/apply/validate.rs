@@ -2,9 +2,11 @@
 //! clients see them when they apply a misspelt field.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde_json::Value;
 
+use super::element::PathElement;
 use super::types::{Fields, List, Scalar, Shape, Type};
 use crate::quote::{go_quote, go_value};
 use crate::schema::ListType;
@@ -12,7 +14,7 @@ use crate::schema::ListType;
 /// What is wrong with a configuration: the errors, each behind its path.
 pub(super) fn validate(config: &Value, ty: Type<'_>) -> Result<(), String> {
     let mut errors = Vec::new();
-    visit(config, ty, &mut String::new(), &mut errors);
+    visit(config, ty, &Trail::Root, &mut errors);
     match errors.len() {
         0 => Ok(()),
         1 => Err(errors.remove(0)),
@@ -20,74 +22,84 @@ pub(super) fn validate(config: &Value, ty: Type<'_>) -> Result<(), String> {
     }
 }
 
-fn visit(value: &Value, ty: Type<'_>, path: &mut String, errors: &mut Vec<String>) {
+/// The way to a value, which becomes text only where there is something to report.
+enum Trail<'a> {
+    Root,
+    Field(&'a Trail<'a>, &'a str),
+    Index(&'a Trail<'a>, usize),
+    Element(&'a Trail<'a>, &'a PathElement),
+}
+
+impl fmt::Display for Trail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trail::Root => Ok(()),
+            Trail::Field(above, name) => write!(f, "{above}.{name}"),
+            Trail::Index(above, at) => write!(f, "{above}[{at}]"),
+            Trail::Element(above, element) => write!(f, "{above}{element}"),
+        }
+    }
+}
+
+fn visit(value: &Value, ty: Type<'_>, trail: &Trail<'_>, errors: &mut Vec<String>) {
     match ty.shape(Some(value)) {
         Shape::Scalar(scalar) => {
             if let Some(why) = scalar_error(scalar, value) {
-                report(path, &why, errors);
+                report(trail, &why, errors);
             }
         }
         Shape::List(list) => match value {
             Value::Null => {}
-            Value::Array(values) => items(values, &list, path, errors),
-            _ => report(path, &format!("expected list, got &{{{}}}", go_value(value)), errors),
+            Value::Array(values) => items(values, &list, trail, errors),
+            _ => report(trail, &format!("expected list, got &{{{}}}", go_value(value)), errors),
         },
         Shape::Map(fields) => match value {
             Value::Null => {}
-            Value::Object(object) => named(object, &fields, path, errors),
-            _ => report(path, &format!("expected map, got &{{{}}}", go_value(value)), errors),
+            Value::Object(object) => named(object, &fields, trail, errors),
+            _ => report(trail, &format!("expected map, got &{{{}}}", go_value(value)), errors),
         },
     }
 }
 
-fn items(values: &[Value], list: &List<'_>, path: &mut String, errors: &mut Vec<String>) {
+fn items(values: &[Value], list: &List<'_>, trail: &Trail<'_>, errors: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     for (i, value) in values.iter().enumerate() {
-        let step = if list.relation == ListType::Atomic {
-            format!("[{i}]")
-        } else {
-            match list.element(value) {
-                Err(why) => return report(path, &format!("element {i}: {why}"), errors),
-                Ok(element) => {
-                    let step = element.to_string();
-                    if !seen.insert(element) {
-                        report(path, &format!("duplicate entries for key {step}"), errors);
-                    }
-                    step
-                }
-            }
+        if list.relation == ListType::Atomic {
+            visit(value, list.items, &Trail::Index(trail, i), errors);
+            continue;
+        }
+        let element = match list.element(value) {
+            Err(why) => return report(trail, &format!("element {i}: {why}"), errors),
+            Ok(element) => element,
         };
-        descend(value, list.items, &step, path, errors);
+        if seen.contains(&element) {
+            report(trail, &format!("duplicate entries for key {element}"), errors);
+        }
+        visit(value, list.items, &Trail::Element(trail, &element), errors);
+        seen.insert(element);
     }
 }
 
 fn named(
     object: &serde_json::Map<String, Value>,
     fields: &Fields<'_>,
-    path: &mut String,
+    trail: &Trail<'_>,
     errors: &mut Vec<String>,
 ) {
     for (name, value) in object {
-        let step = format!(".{name}");
+        let trail = Trail::Field(trail, name);
         match fields.field(name) {
-            Some(ty) => descend(value, ty, &step, path, errors),
-            None => {
-                let place = format!("{path}{step}");
-                return report(&place, "field not declared in schema", errors);
-            }
+            Some(ty) => visit(value, ty, &trail, errors),
+            None => return report(&trail, "field not declared in schema", errors),
         }
     }
 }
 
-fn descend(value: &Value, ty: Type<'_>, step: &str, path: &mut String, errors: &mut Vec<String>) {
-    let length = path.len();
-    path.push_str(step);
-    visit(value, ty, path, errors);
-    path.truncate(length);
-}
-
-fn report(path: &str, why: &str, errors: &mut Vec<String>) {
-    errors.push(if path.is_empty() { why.to_owned() } else { format!("{path}: {why}") });
+fn report(trail: &Trail<'_>, why: &str, errors: &mut Vec<String>) {
+    errors.push(match trail {
+        Trail::Root => why.to_owned(),
+        trail => format!("{trail}: {why}"),
+    });
 }
 
 fn scalar_error(scalar: Scalar, value: &Value) -> Option<String> {

@@ -39,8 +39,8 @@ pub(super) fn merge_list(
     let key = facts.merge_key().ok_or_else(|| {
         PatchError::Internal("cannot merge lists without merge key for struct".to_owned())
     })?;
-    let (merged, places, order) = merge_objects(live, patch, key, facts)?;
-    Ok(arrange(merged, Some(key), &places, &order))
+    let merged = merge_objects(live, patch, key, facts)?;
+    Ok(arrange(merged.items, Some(key), &merged.live, &merged.order))
 }
 
 /// Merges the patch for a list that has a `$setElementOrder`; none where there is nothing to set.
@@ -88,8 +88,9 @@ pub(super) fn order_list(
                 (merge_list(live, patch, facts)?, places)
             }
             Some(key) => {
-                let (merged, places, order) = merge_objects(live, patch, key, facts)?;
-                (arrange(merged, Some(key), &places, &order), places)
+                let Merged { items, live, order, seen_live } =
+                    merge_objects(live, patch, key, facts)?;
+                (arrange(items, Some(key), &live, &order), seen_live)
             }
         },
     };
@@ -117,14 +118,25 @@ pub(super) fn holds_objects(live: &[Value], patch: &[Value]) -> Result<bool, Pat
     Ok(first.starts_with("map"))
 }
 
-/// Deletes, replaces, merges and appends objects by key. Returns them with the places of keys in
-/// the live list (after deletions) and in the patch.
+/// Objects merged by key.
+struct Merged {
+    items: Vec<Value>,
+    /// Places of the keys in the live list, after deletions.
+    live: Places,
+    /// Places of the keys in the patch.
+    order: Places,
+    /// Places of the keys in the live list as upstream sees it when it orders the result again:
+    /// in its memory the first appended items have taken the room of the deleted ones.
+    seen_live: Places,
+}
+
+/// Deletes, replaces, merges and appends objects by key.
 fn merge_objects(
     mut live: Vec<Value>,
     patch: Vec<Value>,
     key: &str,
     facts: &FieldFacts,
-) -> Result<(Vec<Value>, Places, Places), PatchError> {
+) -> Result<Merged, PatchError> {
     let (mut kept, mut replace) = (Vec::with_capacity(patch.len()), false);
     let mut deleted = std::collections::HashSet::new();
     for item in patch {
@@ -146,25 +158,21 @@ fn merge_objects(
             },
         }
     }
-    if replace {
-        check_keys(&kept, Some(key))?;
-        let places = places(&kept, Some(key))?;
-        return Ok((kept, places, Places::new()));
-    }
+    let room = live.len();
     if !deleted.is_empty() {
         live.retain(|item| item.get(key).is_none_or(|k| !deleted.contains(k)));
     }
-    check_keys(&kept, Some(key))?;
-    let live_places = {
-        let mut places = Places::with_capacity(live.len());
-        for (i, item) in live.iter().enumerate() {
-            if let Some(k) = item.get(key) {
-                places.entry(k.clone()).or_insert(i);
-            }
+    let mut live_places = Places::with_capacity(live.len());
+    for (i, item) in live.iter().enumerate() {
+        if let Some(k) = item.get(key) {
+            live_places.entry(k.clone()).or_insert(i);
         }
-        places
-    };
+    }
     let order = places(&kept, Some(key))?;
+    if replace {
+        let none = Places::new();
+        return Ok(Merged { items: kept, live: order, order: none, seen_live: live_places });
+    }
     let items = facts.items();
     let mut appended = Places::new();
     for item in kept {
@@ -179,7 +187,9 @@ fn merge_objects(
         }
     }
     check_keys(&live, Some(key))?;
-    Ok((live, live_places, order))
+    let mut seen_live = live_places.clone();
+    seen_live.extend(appended.into_iter().filter(|(_, at)| *at < room));
+    Ok(Merged { items: live, live: live_places, order, seen_live })
 }
 
 /// The order of a merged list: items that `order` knows are in its order, the others in that of

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sort"
 	"strings"
 	"time"
 
@@ -28,11 +29,11 @@ type applyStep struct {
 	Subresource string `json:"subresource,omitempty"`
 	Force       bool   `json:"force,omitempty"`
 	// Exclude are paths of field names that the resource resets, joined by dots.
-	Exclude []string          `json:"exclude,omitempty"`
-	Object  json.RawMessage   `json:"object"`
-	Result  json.RawMessage   `json:"result,omitempty"`
-	Error   string            `json:"error,omitempty"`
-	Causes  map[string]string `json:"causes,omitempty"`
+	Exclude []string        `json:"exclude,omitempty"`
+	Object  json.RawMessage `json:"object"`
+	Result  json.RawMessage `json:"result,omitempty"`
+	Error   string          `json:"error,omitempty"`
+	Causes  []string        `json:"causes,omitempty"`
 }
 
 type applyCase struct {
@@ -176,10 +177,10 @@ func run(c applyCase) applyCase {
 		if err != nil {
 			step.Error = err.Error()
 			if status, ok := err.(apierrors.APIStatus); ok && status.Status().Details != nil {
-				step.Causes = map[string]string{}
 				for _, cause := range status.Status().Details.Causes {
-					step.Causes[cause.Field] = cause.Message
+					step.Causes = append(step.Causes, cause.Field+" "+cause.Message)
 				}
+				sort.Strings(step.Causes)
 			}
 			continue
 		}
