@@ -7,7 +7,7 @@ use netlink::rtnl::{LinkChange, Requests, Route, Rtnl};
 
 use crate::cidr::Cidr;
 use crate::loopback;
-use crate::mark::ROUTE_PROTOCOL;
+use crate::mark::{INTERFACE_GROUP, ROUTE_PROTOCOL};
 
 /// Why the host could not be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,19 @@ pub fn prepare(node: Cidr, services: &[Cidr]) -> Result<(), Error> {
         requests.replace_route(&service_route(*cidr, node.gateway()));
     }
     Ok(Rtnl::open()?.execute(&requests)?)
+}
+
+/// The MTU of the interface that the default route leads to, or of the widest other interface if
+/// there is none: what pods can have without an overlay.
+pub fn mtu() -> netlink::Result<u32> {
+    const ETHERNET: u32 = 1500;
+    let mut rtnl = Rtnl::open()?;
+    let default = rtnl.default_route()?.map(|route| route.link);
+    let links = rtnl.links()?;
+    let of_default = links.iter().find(|link| Some(link.index) == default);
+    let others = links.iter().filter(|link| !link.loopback && link.group != INTERFACE_GROUP);
+    let widest = others.filter(|link| link.up).map(|link| link.mtu).max();
+    Ok(of_default.map(|link| link.mtu).or(widest).unwrap_or(ETHERNET))
 }
 
 fn service_route(cidr: Cidr, source: Ipv4Addr) -> Route {

@@ -11,7 +11,9 @@ use crate::proxy::{Change, Endpoint, Protocol, ServicePort};
 pub struct HostPort {
     /// The protocol.
     pub protocol: Protocol,
-    /// The address of the node to answer at; all but 127.0.0.0/8 if absent.
+    /// The address of the node to answer at; all but 127.0.0.0/8 if absent. The loopback's answers
+    /// to clients with another address of the node only: the kernel lets nothing from 127.0.0.1
+    /// leave the loopback.
     pub host_ip: Option<Ipv4Addr>,
     /// The port of the node.
     pub host_port: u16,

@@ -7,6 +7,7 @@
 
 mod cidr;
 mod cleanup;
+pub mod firewall;
 pub mod host;
 pub mod hostports;
 pub mod ipam;

@@ -5,8 +5,8 @@
 //! this node again, and lists the endpoints that may be led back to themselves.
 
 use netlink::nft::{
-    BaseChain, Batch, ChainKind, Comparison, CtKey, FibResult, Hook, MetaKey, Selector, Set, Type,
-    Verdict,
+    BaseChain, Batch, ChainKind, Comparison, CtKey, FibResult, Hook, MetaKey, Policy, Selector,
+    Set, Type, Verdict,
 };
 
 use crate::cidr::Cidr;
@@ -36,6 +36,7 @@ impl Section for Masquerade {
             kind: ChainKind::Nat,
             hook: Hook::Postrouting,
             priority: PRIORITY,
+            policy: Policy::Accept,
         });
         batch.add_chain(CHAIN);
         batch.add_set(&Set {

@@ -172,21 +172,34 @@ impl PodNetwork {
         let Some(Connected { address, host_ports }) = self.state().pods.remove(uid) else {
             return Ok(());
         };
+        let result = self.disconnect(uid, address, &host_ports).await;
+        let mut state = self.state();
+        match (&result, address) {
+            (Ok(()), Some(address)) => state.ipam.release(address),
+            (Ok(()), None) => (),
+            // To be tried again.
+            (Err(_), _) => drop(state.pods.insert(uid.into(), Connected { address, host_ports })),
+        }
+        result
+    }
+
+    async fn disconnect(
+        &self,
+        uid: &str,
+        address: Option<Ipv4Addr>,
+        host_ports: &[HostPort],
+    ) -> Result<(), PodNetworkError> {
         if !host_ports.is_empty() {
-            let close = host_ports.iter().map(|port| port.close(uid)).collect();
-            self.proxy.apply(close).await?;
+            self.proxy.apply(host_ports.iter().map(|port| port.close(uid)).collect()).await?;
         }
         let owned = uid.to_owned();
         let disconnect = move || match address {
             Some(address) => pod::disconnect(&owned, address),
-            // Its route is gone, so an earlier attempt was cut off.
+            // Its route is gone, so an earlier process was cut off at this.
             None => pod::detach(&owned, None),
         };
         let result = tokio::task::spawn_blocking(disconnect).await;
         let result = result.map_err(|_| PodNetworkError::Stopped)?;
-        if let Some(address) = address {
-            self.state().ipam.release(address);
-        }
         result.map_err(|source| PodNetworkError::Detach { uid: uid.to_owned(), source })
     }
 }

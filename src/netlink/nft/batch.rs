@@ -59,7 +59,7 @@ pub enum Policy {
     Accept = 1,
 }
 
-/// A chain that the kernel runs by itself. Its policy is to accept.
+/// A chain that the kernel runs by itself.
 #[derive(Debug, Clone, Copy)]
 pub struct BaseChain<'a> {
     /// The name, unique within the table.
@@ -70,6 +70,8 @@ pub struct BaseChain<'a> {
     pub hook: Hook,
     /// Its place among all chains of the hook, the lowest first.
     pub priority: i32,
+    /// What happens to packets that it has no verdict on.
+    pub policy: Policy,
 }
 
 /// Changes to one table, in order.
@@ -163,7 +165,7 @@ impl Batch {
                 m.put_be32(HOOK_NUMBER, chain.hook as u32);
                 m.put_be32(HOOK_PRIORITY, chain.priority as u32);
             });
-            m.put_be32(CHAIN_POLICY, Policy::Accept as u32);
+            m.put_be32(CHAIN_POLICY, chain.policy as u32);
             m.put_str(
                 CHAIN_TYPE,
                 match chain.kind {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use netlink::Netns;
 use netlink::nft::{
     BaseChain, Batch, ChainKind, Comparison, CtKey, Element, Family, FibResult, Hook, Key, MetaKey,
-    Nft, Reg, Reject, Selector, Set, SetData, SetFlags, Type, Verdict,
+    Nft, Policy, Reg, Reject, Selector, Set, SetData, SetFlags, Type, Verdict,
 };
 
 const R0: Reg = Reg::new(0);
@@ -33,7 +33,8 @@ const SERVICE: &[Type] = &[Type::Ipv4, Type::Protocol, Type::Port];
 fn everything() -> Batch {
     let mut b = batch();
     b.add_table("of a test");
-    let hook = |name, kind, hook| BaseChain { name, kind, hook, priority: -10 };
+    let policy = Policy::Accept;
+    let hook = |name, kind, hook| BaseChain { name, kind, hook, priority: -10, policy };
     b.add_base_chain(&hook("pre", ChainKind::Nat, Hook::Prerouting));
     b.add_base_chain(&hook("post", ChainKind::Nat, Hook::Postrouting));
     b.add_base_chain(&hook("forward", ChainKind::Filter, Hook::Forward));

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use netlink::nft::{
     BaseChain, Batch, ChainKind, Comparison, CtKey, Element as NftElement, Expressions, FibResult,
-    Hook, MetaKey, Reg, Reject, Selector, Set, SetData, SetFlags, Type, Verdict,
+    Hook, MetaKey, Policy, Reg, Reject, Selector, Set, SetData, SetFlags, Type, Verdict,
 };
 
 use super::affinity;
@@ -70,9 +70,9 @@ fn local(e: &mut Expressions<'_>, of: Selector, how: Comparison) {
 
 /// Writes all chains, sets and rules that do not depend on the services.
 pub(super) fn write_frame(batch: &mut Batch, networks: &Networks) {
-    let base = |name, kind, hook, priority| BaseChain { name, kind, hook, priority };
     for (name, hook) in [(PREROUTING, Hook::Prerouting), (OUTPUT, Hook::Output)] {
-        batch.add_base_chain(&base(name, ChainKind::Nat, hook, NAT_PRIORITY));
+        let (kind, priority, policy) = (ChainKind::Nat, NAT_PRIORITY, Policy::Accept);
+        batch.add_base_chain(&BaseChain { name, kind, hook, priority, policy });
     }
     for chain in [DISPATCH, SERVICE_DISPATCH, NODE_PORT_DISPATCH, REFUSE, REJECT_CHAIN] {
         batch.add_chain(chain);
@@ -181,6 +181,7 @@ fn write_refusals(batch: &mut Batch, networks: &Networks) {
             kind: ChainKind::Filter,
             hook,
             priority: FILTER_PRIORITY,
+            policy: Policy::Accept,
         });
         batch.rule(chain, |e| {
             e.ct(R0, CtKey::State).bitwise(R0, &CtKey::NEW.to_ne_bytes(), &[0; 4]);

@@ -56,6 +56,7 @@ fn a_pod_has_what_it_needs_and_nothing_more() {
     assert_eq!(setting(&host_end, "send_redirects"), "0");
     assert_eq!(setting("conf/all", "send_redirects"), "0");
     assert_eq!(setting("", "ip_forward"), "1");
+    assert_eq!(inside(&node.netns, network::host::mtu), 1500);
 }
 
 #[test]

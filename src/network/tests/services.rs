@@ -10,7 +10,7 @@ use common::{
     CLIENT_IP, GATEWAY, NODE_IP, Node, Server, TestPod, UdpClient, at, cidr, cluster_ip, inside,
     no_tcp, servers, service, tcp,
 };
-use netlink::nft::{Batch, Family, Nft};
+use netlink::nft::{BaseChain, Batch, ChainKind, Family, Hook, Nft, Policy};
 use network::TABLE;
 use network::hostports::HostPort;
 use network::proxy::{Change, Endpoint, Protocol, ServicePort};
@@ -315,6 +315,51 @@ fn host_ports_lead_to_their_pod() {
     assert_eq!(no_tcp(&pods.client.netns, at(GATEWAY, 81)), ErrorKind::ConnectionRefused);
     proxy.apply([all.close("uid-2"), one.close("uid-3")]).unwrap();
     assert_eq!(no_tcp(&node.client, at(NODE_IP, 80)), ErrorKind::ConnectionRefused);
+}
+
+/// Upstream's conformance test of host ports has one at 127.0.0.1, and a client with the node's
+/// address.
+#[test]
+fn host_ports_of_one_number_at_several_addresses() {
+    let node = Node::new();
+    let (a, b) = (node.pod(2), node.pod(3));
+    let server = |name, pod: &TestPod| Server::udp(&pod.netns, name, at(pod.ip, 8080));
+    let _servers = [server("a", &a), server("b", &b)];
+    let mut proxy = node.proxy(vec![]);
+    let open = |ip, pod: &TestPod| {
+        let port = HostPort {
+            protocol: Protocol::Udp,
+            host_ip: Some(ip),
+            host_port: 54323,
+            container_port: 8080,
+        };
+        port.open(&pod.uid, pod.ip)
+    };
+    proxy.apply([open(Ipv4Addr::LOCALHOST, &a), open(NODE_IP, &b)]).unwrap();
+    let ask = |netns, from, to| UdpClient::bound(netns, from, at(to, 54323)).ask().unwrap();
+    assert_eq!(ask(&node.netns, NODE_IP, Ipv4Addr::LOCALHOST), format!("a {GATEWAY}"));
+    assert_eq!(ask(&node.netns, NODE_IP, NODE_IP), format!("b {GATEWAY}"));
+    assert_eq!(ask(&node.client, CLIENT_IP, NODE_IP), format!("b {CLIENT_IP}"));
+}
+
+#[test]
+fn firewalls_of_others_are_found() {
+    let node = Node::new();
+    let _proxy = node.proxy(vec![]);
+    let found = || {
+        let chains = inside(&node.netns, network::firewall::dropping_chains);
+        chains.into_iter().map(|c| format!("{} {}", c.table, c.name)).collect::<Vec<_>>()
+    };
+    assert!(found().is_empty());
+    let mut batch = Batch::new(Family::Inet, "firewall");
+    batch.add_table("");
+    let chain =
+        |name, hook, policy| BaseChain { name, kind: ChainKind::Filter, hook, priority: 0, policy };
+    batch.add_base_chain(&chain("fwd", Hook::Forward, Policy::Drop));
+    batch.add_base_chain(&chain("in", Hook::Input, Policy::Accept));
+    batch.add_base_chain(&chain("out", Hook::Output, Policy::Drop));
+    inside(&node.netns, || Nft::open()?.commit(batch));
+    assert_eq!(found(), ["firewall fwd"]);
 }
 
 #[test]

@@ -270,8 +270,12 @@ pub struct UdpClient(UdpSocket);
 
 impl UdpClient {
     pub fn new(netns: &Netns, address: SocketAddrV4) -> Self {
+        Self::bound(netns, Ipv4Addr::UNSPECIFIED, address)
+    }
+
+    pub fn bound(netns: &Netns, source: Ipv4Addr, address: SocketAddrV4) -> Self {
         Self(inside(netns, || {
-            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            let socket = UdpSocket::bind((source, 0))?;
             socket.connect(address)?;
             socket.set_read_timeout(Some(PATIENCE))?;
             io::Result::Ok(socket)
