@@ -15,6 +15,7 @@ func main() {
 		log.Fatal("usage: generate <folder of the crate>")
 	}
 	write("testdata/quantity.json", quantities())
+	write("testdata/names.json", names())
 	write("testdata/selectors.json", selectors())
 	write("testdata/time.json", times())
 	write("patch/testdata/json.json", jsonPatchCases())
