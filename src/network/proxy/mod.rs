@@ -1,7 +1,7 @@
 //! The service proxy: leads connections to services to their endpoints, in nf_tables.
 //!
 //! All services share a few chains, sets and maps; a service is nothing but elements of these, and
-//! a change of one is a change of a few elements (see [`layout`]). The behaviour is that of
+//! a change of one is a change of a few elements (see `layout.rs`). The behaviour is that of
 //! kube-proxy's nftables mode. Where it differs: clients in the cluster keep their address also at
 //! node ports and external addresses, and `loadBalancerSourceRanges` do not bind the node itself.
 
