@@ -4,7 +4,7 @@ use apimachinery::Status;
 use http::request::Parts;
 
 use crate::{
-    http::{body::Response, decode::Payload, router::not_found},
+    http::{body::Response, decode::Payload},
     registry::{
         Call, create::create, delete::delete, delete_collection::delete_collection, get::get,
         list::list, options::ListOptions, patch::patch, update::update, watch::watch,
@@ -25,9 +25,9 @@ pub async fn dispatch(
     let resource = call.resource();
     // A namespaced path to a cluster-scoped resource is no path of the API, nor is an object of a
     // namespaced resource without its namespace.
-    let namespaced_path = !info.namespace.is_empty() && &*resource.names.plural != "namespaces";
+    let namespaced_path = !info.namespace.is_empty() && resource.plural() != "namespaces";
     if namespaced_path && !resource.namespaced {
-        return Ok(not_found());
+        return Err(Status::unknown_resource());
     }
     let needs_namespace =
         !info.name.is_empty() && matches!(&*info.verb, "get" | "update" | "patch" | "delete");
@@ -35,22 +35,23 @@ pub async fn dispatch(
         && info.namespace.is_empty()
         && (needs_namespace || !info.subresource.is_empty())
     {
-        return Ok(not_found());
+        return Err(Status::unknown_resource());
     }
     if !info.subresource.is_empty() {
         let Some(sub) = call.endpoint.version().subresource(&info.subresource) else {
-            return Ok(not_found());
+            return Err(Status::unknown_resource());
         };
-        if !sub.verbs.contains(&&*info.verb) {
-            return Err(unsupported(call));
+        if !sub.verbs.contains(&info.verb) {
+            return Err(unsupported());
         }
         return subresources::dispatch(call, parts, body).await;
     }
     if !call.rest.path.is_empty() {
-        return Ok(not_found());
+        return Err(Status::unknown_resource());
     }
-    if !resource.verbs.contains(&&*info.verb) {
-        return Err(unsupported(call));
+    let nameless = info.name.is_empty() && matches!(&*info.verb, "get" | "update" | "patch");
+    if !call.endpoint.version().facts.verbs.contains(&info.verb) || nameless {
+        return Err(unsupported());
     }
     if resource.collection.is_none() {
         return subresources::virtual_resource(call, body).await?.respond(call).await;
@@ -65,25 +66,19 @@ pub async fn dispatch(
             list(call, &options)?
         }
         "watch" => return watch(call, &ListOptions::parse(call.query, true)?),
-        "create" if !info.name.is_empty() => return Err(unsupported(call)),
+        "create" if !info.name.is_empty() => return Err(unsupported()),
         "create" => create(call, body).await?,
         "update" => update(call, body).await?,
         "patch" => patch(call, body).await?,
         "delete" => delete(call, body).await?,
         "deletecollection" => delete_collection(call, body).await?,
-        _ => return Err(unsupported(call)),
+        _ => return Err(unsupported()),
     };
     answer.respond(call).await
 }
 
 /// 405. Upstream's router answers it for what no handler is installed for.
-fn unsupported(call: &Call<'_>) -> Status {
-    let mut status = Status::failure(
-        405,
-        "MethodNotAllowed",
-        "the server does not allow this method on the requested resource",
-    );
-    status.details.group = call.group_resource().group.to_string();
-    status.details.kind = call.group_resource().resource.to_string();
-    status
+fn unsupported() -> Status {
+    let message = "the server does not allow this method on the requested resource";
+    Status::failure(405, "MethodNotAllowed", message)
 }

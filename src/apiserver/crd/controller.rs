@@ -190,7 +190,7 @@ async fn delete_instances(server: &Shared, resource: &Resource) -> Result<bool, 
         let path = apimachinery::GroupVersionResource::new(
             &version.group,
             &version.version,
-            &resource.names.plural,
+            resource.plural(),
         )
         .path(Some(&*object.key.namespace).filter(|namespace| !namespace.is_empty()));
         let path = format!("{path}/{}", object.key.name);

@@ -9,10 +9,7 @@ use storage::Collection;
 use super::{Definition, PrinterColumn, VersionFacts, webhook::Conversion};
 use crate::{
     kinds::Hooks,
-    registry::{
-        builtin::ALL_VERBS,
-        resource::{Names, Resource, Subresource, Traits, Version},
-    },
+    registry::resource::{Resource, Traits, Version},
     subresources::scale::Paths,
 };
 
@@ -25,9 +22,13 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn texts(value: &Value, field: &str) -> Vec<Arc<str>> {
+fn texts(value: &Value, field: &str) -> Vec<String> {
     let list = value.get(field).and_then(Value::as_array).into_iter().flatten();
-    list.filter_map(Value::as_str).map(Arc::from).collect()
+    list.filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().copied().map(ToOwned::to_owned).collect()
 }
 
 /// The group and plural of a definition.
@@ -36,7 +37,9 @@ pub fn group_resource(definition: &Value) -> GroupResource {
     GroupResource::new(text(spec, "group"), text(&spec["names"], "plural"))
 }
 
-const GET_PATCH_UPDATE: &[&str] = &["get", "patch", "update"];
+/// All verbs of an ordinary resource, sorted.
+const ALL_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// Builds the resource of `definition`, whose objects are in `collection`. Nothing when no version
 /// is served, or its schema cannot be read (which validation does not let happen).
@@ -46,6 +49,7 @@ pub fn build(object: &Object, definition: &Value, collection: Collection) -> Opt
     let group = text(spec, "group");
     let kind = text(accepted, "kind");
     let list_kind = text(accepted, "listKind");
+    let namespaced = text(spec, "scope") != "Cluster";
     let mut storage = None;
     let mut built: Vec<(Version, VersionFacts)> = Vec::new();
     let mut has_defaults = false;
@@ -61,10 +65,24 @@ pub fn build(object: &Object, definition: &Value, collection: Collection) -> Opt
         let open_api = &version["schema"]["openAPIV3Schema"];
         has_defaults |= mentions_default(open_api, 0);
         let Ok(schema) = schema::from_crd(open_api) else { continue };
-        let mut served = Version::new(gvk, list_kind, schema);
+        let (subresources, scale) = subresources(&version["subresources"], &gvk);
+        let facts = schema::Resource {
+            group: group.to_owned(),
+            version: name.to_owned(),
+            plural: text(accepted, "plural").to_owned(),
+            singular: text(accepted, "singular").to_owned(),
+            kind: kind.to_owned(),
+            list_kind: list_kind.to_owned(),
+            namespaced,
+            verbs: owned(ALL_VERBS),
+            short_names: texts(accepted, "shortNames"),
+            categories: texts(accepted, "categories"),
+            storage_version_hash: None,
+            returns_deleted: false,
+            subresources,
+        };
+        let mut served = Version::new(facts, schema);
         served.deprecation = deprecation(version, group, name, kind);
-        let (subresources, scale) = subresources(&version["subresources"]);
-        served.subresources = subresources;
         let facts = VersionFacts {
             name: name.into(),
             scale,
@@ -84,14 +102,7 @@ pub fn build(object: &Object, definition: &Value, collection: Collection) -> Opt
     let stored = definition["status"]["storedVersions"].as_array().map_or(0, Vec::len);
     Some(Resource {
         group_resource: group_resource(definition),
-        names: Names {
-            plural: text(accepted, "plural").into(),
-            singular: text(accepted, "singular").into(),
-            short: texts(accepted, "shortNames"),
-            categories: texts(accepted, "categories"),
-        },
-        namespaced: text(spec, "scope") != "Cluster",
-        verbs: ALL_VERBS,
+        namespaced,
         storage,
         collection: Some(collection),
         versions,
@@ -137,16 +148,24 @@ fn pointer(path: &str) -> String {
     path.replace('.', "/")
 }
 
-fn subresources(given: &Value) -> (Vec<Subresource>, Option<Paths>) {
+fn subresources(
+    given: &Value,
+    own: &GroupVersionKind,
+) -> (Vec<schema::Subresource>, Option<Paths>) {
     let mut all = Vec::new();
     let mut paths = None;
+    let mut add = |name: &str, kind: &GroupVersionKind| {
+        all.push(schema::Subresource {
+            name: name.to_owned(),
+            group: kind.group.to_string(),
+            version: kind.version.to_string(),
+            kind: kind.kind.to_string(),
+            verbs: owned(&["get", "patch", "update"]),
+        });
+    };
     let scale = &given["scale"];
     if scale.is_object() {
-        all.push(Subresource {
-            name: "scale".into(),
-            kind: Some(GroupVersionKind::new("autoscaling", "v1", "Scale")),
-            verbs: GET_PATCH_UPDATE,
-        });
+        add("scale", &GroupVersionKind::new("autoscaling", "v1", "Scale"));
         paths = Some(Paths {
             spec: pointer(text(scale, "specReplicasPath")),
             status: pointer(text(scale, "statusReplicasPath")),
@@ -154,7 +173,7 @@ fn subresources(given: &Value) -> (Vec<Subresource>, Option<Paths>) {
         });
     }
     if given["status"].is_object() {
-        all.push(Subresource { name: "status".into(), kind: None, verbs: GET_PATCH_UPDATE });
+        add("status", own);
     }
     (all, paths)
 }

@@ -38,7 +38,7 @@ pub fn answer(table: &Table, core: bool, version: &'static str, headers: &Header
     let mut items = Vec::new();
     if core {
         items.push(json!({
-            "metadata": { "creationTimestamp": null },
+            "metadata": {},
             "versions": [{ "version": "v1", "resources": resources(table, "", "v1"),
                 "freshness": "Current" }],
         }));
@@ -53,7 +53,7 @@ pub fn answer(table: &Table, core: bool, version: &'static str, headers: &Header
                 })
                 .collect();
             items.push(json!({
-                "metadata": { "name": &*group.name, "creationTimestamp": null },
+                "metadata": { "name": &*group.name },
                 "versions": versions,
             }));
         }
@@ -83,30 +83,29 @@ fn resources(table: &Table, group: &str, version: &str) -> Vec<Value> {
 }
 
 fn entry(resource: &Resource, version: &Version) -> Value {
-    let mut entry = json!({
-        "resource": &*resource.names.plural,
-        "responseKind": { "group": &*version.gvk.group, "version": &*version.gvk.version,
-            "kind": &*version.gvk.kind },
-        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": &*resource.names.singular,
-        "verbs": resource.verbs,
-    });
-    let texts = |names: &[std::sync::Arc<str>]| -> Vec<Value> {
-        names.iter().map(|name| json!(&**name)).collect()
+    let facts = &version.facts;
+    // The group and version that the document stands under are left out.
+    let kind = |group: &str, version: &str, kind: &str| {
+        let own = (group, version) == (&*facts.group, &*facts.version);
+        let (group, version) = if own { ("", "") } else { (group, version) };
+        json!({ "group": group, "version": version, "kind": kind })
     };
-    if !resource.names.short.is_empty() {
-        entry["shortNames"] = texts(&resource.names.short).into();
+    let mut entry = json!({
+        "resource": facts.plural, "singularResource": facts.singular, "verbs": facts.verbs,
+        "responseKind": kind(&facts.group, &facts.version, &facts.kind),
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+    });
+    if !facts.short_names.is_empty() {
+        entry["shortNames"] = json!(facts.short_names);
     }
-    if !resource.names.categories.is_empty() {
-        entry["categories"] = texts(&resource.names.categories).into();
+    if !facts.categories.is_empty() {
+        entry["categories"] = json!(facts.categories);
     }
-    if !version.subresources.is_empty() {
-        let subresources = version.subresources.iter().map(|sub| {
-            let kind = sub.kind.as_ref().unwrap_or(&version.gvk);
+    if !facts.subresources.is_empty() {
+        let subresources = facts.subresources.iter().map(|sub| {
             json!({
-                "subresource": &*sub.name, "verbs": sub.verbs,
-                "responseKind": { "group": &*kind.group, "version": &*kind.version,
-                    "kind": &*kind.kind },
+                "subresource": sub.name, "verbs": sub.verbs,
+                "responseKind": kind(&sub.group, &sub.version, &sub.kind),
             })
         });
         entry["subresources"] = subresources.collect::<Vec<_>>().into();

@@ -49,7 +49,11 @@ pub fn answer(
         ("apis", [group, version]) => plain::resources(&table, group, version),
         _ => None,
     };
-    let Some(value) = value else { return Ok(not_found()) };
+    let Some(value) = value else {
+        let group = rest.first().copied().unwrap_or_default();
+        let known = root == "apis" && rest.len() == 2 && table.has_group(group);
+        return if known { Err(Status::unknown_resource()) } else { Ok(not_found()) };
+    };
     Ok(respond(StatusCode::OK, Format { target: accept::Target::Object, ..format }, &value))
 }
 

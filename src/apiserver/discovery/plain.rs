@@ -100,33 +100,29 @@ pub fn resources(table: &Table, group: &str, version: &str) -> Option<Value> {
         let Some(served) = resource.versions.iter().find(|v| &*v.gvk.version == version) else {
             continue;
         };
-        let kind = &*served.gvk.kind;
+        let facts = &served.facts;
         let mut entry = json!({
-            "name": &*resource.names.plural, "singularName": &*resource.names.singular,
-            "namespaced": resource.namespaced, "kind": kind, "verbs": resource.verbs,
+            "name": facts.plural, "singularName": facts.singular,
+            "namespaced": facts.namespaced, "kind": facts.kind, "verbs": facts.verbs,
         });
-        let list = |names: &[Arc<str>]| names.iter().map(|name| json!(&**name)).collect::<Vec<_>>();
-        if !resource.names.short.is_empty() {
-            entry["shortNames"] = list(&resource.names.short).into();
+        if !facts.short_names.is_empty() {
+            entry["shortNames"] = json!(facts.short_names);
         }
-        if !resource.names.categories.is_empty() {
-            entry["categories"] = list(&resource.names.categories).into();
+        if !facts.categories.is_empty() {
+            entry["categories"] = json!(facts.categories);
         }
         if resource.collection.is_some() {
             entry["storageVersionHash"] = storage_hash(resource).into();
         }
         entries.push(entry);
-        for sub in &served.subresources {
+        for sub in &facts.subresources {
             let mut entry = json!({
-                "name": format!("{}/{}", resource.names.plural, sub.name), "singularName": "",
-                "namespaced": resource.namespaced, "kind": kind, "verbs": sub.verbs,
+                "name": format!("{}/{}", facts.plural, sub.name), "singularName": "",
+                "namespaced": facts.namespaced, "kind": sub.kind, "verbs": sub.verbs,
             });
-            if let Some(other) = &sub.kind {
-                entry["kind"] = (*other.kind).into();
-                if (&*other.group, &*other.version) != (group, version) {
-                    entry["group"] = (*other.group).into();
-                    entry["version"] = (*other.version).into();
-                }
+            if (&*sub.group, &*sub.version) != (group, version) {
+                entry["group"] = sub.group.as_str().into();
+                entry["version"] = sub.version.as_str().into();
             }
             entries.push(entry);
         }
@@ -144,6 +140,9 @@ pub fn resources(table: &Table, group: &str, version: &str) -> Option<Value> {
 
 /// A mark of the version in which objects are stored.
 fn storage_hash(resource: &Resource) -> String {
+    if let Some(known) = &resource.versions[0].facts.storage_version_hash {
+        return known.clone();
+    }
     let stored = &resource.storage;
     let text = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());

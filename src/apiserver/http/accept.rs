@@ -92,7 +92,17 @@ struct Clause<'a> {
 pub fn negotiate(headers: &HeaderMap, query: &Query<'_>, protobuf: bool) -> Result<Format, Status> {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     let mut format = choose(accept, protobuf).ok_or_else(|| {
-        Status::not_acceptable(if protobuf { &SUPPORTED } else { &SUPPORTED_CUSTOM })
+        let supported = if protobuf { &SUPPORTED[..] } else { &SUPPORTED_CUSTOM[..] };
+        let known = |clause: &Clause<'_>| {
+            matches!(clause.media, "*/*" | "application/*") || supported.contains(&clause.media)
+        };
+        if parse(accept).iter().any(known) {
+            return Status::not_acceptable(supported);
+        }
+        // Upstream's router refuses what no handler could make, in words of its own.
+        let list = supported.join(", ");
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {list}");
+        Status::failure(406, "NotAcceptable", message)
     })?;
     format.pretty |= wants_pretty(headers, query);
     Ok(format)

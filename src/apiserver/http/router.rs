@@ -62,7 +62,7 @@ pub async fn handle(server: &Shared, user: &UserInfo, mut parts: Parts, body: Pa
         Ok(()) if info.is_resource => {
             resource(server, user, &info, &rest, &query, &mut parts, body).await
         }
-        Ok(()) => other(server, &info, &query, &parts),
+        Ok(()) => other(server, &info, &query, &parts).await,
         Err(status) => Err(status),
     };
     let response =
@@ -98,8 +98,11 @@ async fn resource(
 ) -> Result<Response, Status> {
     let table = server.resources.table();
     let endpoint = table.endpoint(&info.group, &info.version, &info.resource).cloned();
+    let known_group = table.has_group(&info.group);
     drop(table);
-    let Some(endpoint) = endpoint else { return Ok(not_found()) };
+    let Some(endpoint) = endpoint else {
+        return if known_group { Err(Status::unknown_resource()) } else { Ok(not_found()) };
+    };
     let protobuf = !endpoint.resource.is_custom();
     let headers = std::mem::take(&mut parts.headers);
     let format = match accept::negotiate(&headers, query, protobuf) {
@@ -188,7 +191,7 @@ pub fn text(code: StatusCode, text: String) -> Response {
 }
 
 /// Everything that is no resource.
-fn other(
+async fn other(
     server: &Shared,
     info: &RequestInfo,
     query: &Query<'_>,
@@ -203,7 +206,7 @@ fn other(
     Ok(match first {
         "" => discovery::paths(server),
         "api" | "apis" => return discovery::answer(server, path, query, &parts.headers),
-        "openapi" => return openapi::answer(server, path, query, &parts.headers),
+        "openapi" => return openapi::answer(server, path, query, &parts.headers).await,
         "healthz" | "livez" | "readyz" => health::answer(server, path, query),
         "version" => {
             let format = accept::negotiate(&parts.headers, query, false).unwrap_or_default();

@@ -9,7 +9,14 @@ use serde_json::{Number, Value};
 /// What is wrong with the text.
 pub fn parse(text: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
-    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    serde_saphyr::from_str(text).map_err(|error| {
+        // The first line without its position; the rest is a picture of the text.
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        line.rsplit_once("column ")
+            .map_or(line, |(_, rest)| rest.split_once(": ").map_or(rest, |(_, message)| message))
+            .to_owned()
+    })
 }
 
 /// Writes `value` as YAML, in the layout of sigs.k8s.io/yaml: lists are not indented.

@@ -9,7 +9,7 @@ mod websocket;
 
 use std::sync::Arc;
 
-use apimachinery::Status;
+use apimachinery::{GroupVersionKind, Status};
 use http::request::Parts;
 use serde_json::{Map, Value};
 
@@ -36,7 +36,7 @@ pub struct Target {
 /// # Errors
 /// The Status that refuses it.
 pub async fn answer(call: &Call<'_>, parts: &mut Parts, body: Payload) -> Result<Response, Status> {
-    let resource = &*call.resource().names.plural;
+    let resource = call.resource().plural();
     let subresource = &*call.info.subresource;
     if matches!(subresource, "exec" | "attach" | "portforward") {
         require_create(call)?;
@@ -85,7 +85,7 @@ fn require_create(call: &Call<'_>) -> Result<(), Status> {
 async fn admit(call: &Call<'_>) -> Result<(), Status> {
     let version = call.endpoint.version();
     let Some(sub) = version.subresource(&call.info.subresource) else { return Ok(()) };
-    let kind = sub.kind.as_ref().unwrap_or(&version.gvk);
+    let kind = &GroupVersionKind::new(&sub.group, &sub.version, &sub.kind);
     let mut options = Map::new();
     options.insert("kind".into(), (*kind.kind).into());
     options.insert("apiVersion".into(), kind.api_version().into());

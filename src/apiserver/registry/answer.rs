@@ -221,7 +221,10 @@ impl Representation {
                     self.endpoint.version().gvk.kind
                 )));
             }
-            Target::Table => self.table(vec![value], json!({})),
+            Target::Table => {
+                let revision = value["metadata"]["resourceVersion"].clone();
+                self.table(vec![value], json!({ "resourceVersion": revision }))
+            }
         };
         self.encode(value)
     }
@@ -265,7 +268,7 @@ impl Representation {
                     return Err(not_acceptable(&format!(
                         "you requested PartialObjectMetadata, but the requested object is a list \
                          ({})",
-                        self.endpoint.version().list_kind
+                        self.endpoint.version().facts.list_kind
                     )));
                 }
                 Target::MetadataList => return self.json_metadata_list(list),
@@ -292,7 +295,7 @@ impl Representation {
                 }
                 let version = self.endpoint.version();
                 json!({
-                    "kind": &*version.list_kind, "apiVersion": version.api_version(),
+                    "kind": version.facts.list_kind, "apiVersion": version.api_version(),
                     "metadata": list.metadata(), "items": items,
                 })
             }
@@ -314,7 +317,7 @@ impl Representation {
     /// `{"kind":…,"apiVersion":…,"metadata":…,"items":[` in front of the stored bytes.
     fn json_list(&mut self, list: &List) -> Result<Body, Status> {
         let version = self.endpoint.version();
-        let head = list_head(&version.list_kind, &version.api_version(), list);
+        let head = list_head(&version.facts.list_kind, &version.api_version(), list);
         let strip = !self.endpoint.resource.is_custom();
         let mut pieces: Vec<Bytes> = Vec::with_capacity(list.objects.len() * 2 + 2);
         pieces.push(head);

@@ -22,7 +22,7 @@ use crate::{
 /// The Status that refuses it; 409 with the fields that others manage.
 pub async fn apply(call: &Call<'_>, body: &[u8], options: &WriteOptions) -> Result<Answer, Status> {
     let decoded = normalize::free(Media::Yaml, body)
-        .map_err(|why| Status::bad_request(format!("error decoding YAML: {why}")))?;
+        .map_err(|why| Status::bad_request(format!("error encoding patch: yaml: {why}")))?;
     match options.field_validation {
         FieldValidation::Ignore => {}
         validation => call.report(decoded.strict, validation, |why| {

@@ -72,11 +72,7 @@ pub async fn modify(
         };
         let old = stored_value(&current)?;
         if let Some(uid) = change.uid.as_deref().filter(|uid| **uid != *current.uid) {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                current.uid
-            );
-            return Err(Status::conflict(call.group_resource(), name, &why));
+            return Err(wrong_uid(call, name, uid, &current.uid));
         }
         let new = if call.endpoint.is_stored_version() {
             transform(Some(&old))?
@@ -90,6 +86,26 @@ pub async fn modify(
             return Ok(Answer::ok(answer));
         }
     }
+}
+
+/// 409 of an object that is another one of the same name, in the words of upstream's storage.
+pub fn wrong_uid(call: &Call<'_>, name: &str, asked: &str, is: &str) -> Status {
+    let resource = call.resource();
+    let mut key = String::from("/registry");
+    if resource.is_custom() {
+        key = format!("{key}/{}", resource.group_resource.group);
+    }
+    for step in [resource.plural(), call.namespace(), name] {
+        if !step.is_empty() {
+            key = format!("{key}/{step}");
+        }
+    }
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, \
+         AdditionalErrorMsg: Precondition failed: UID in precondition: {asked}, UID in object meta: \
+         {is}"
+    );
+    Status::conflict(call.group_resource(), name, &why)
 }
 
 /// A transformed object in the stored version, with defaults and managed fields.

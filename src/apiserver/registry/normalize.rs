@@ -78,31 +78,50 @@ pub fn object(
     Ok(decoded)
 }
 
-/// The beginning of a body that could not be read, for the message.
+/// The beginning of a body that could not be read, for the message: as it is where it may be JSON,
+/// else in hexadecimal.
 fn summary(body: &[u8]) -> String {
     const LENGTH: usize = 30;
-    let text = String::from_utf8_lossy(&body[..body.len().min(LENGTH)]);
-    let more = if body.len() > LENGTH { " ..." } else { "" };
-    let hex: String = body.iter().take(LENGTH).map(|byte| format!("{byte:02x}")).collect();
-    format!("{{\"{}\"{more}}}, {{0x{hex}{more}}}", text.escape_debug())
+    let (head, more) = match body.len() {
+        0 => return "<empty>".to_owned(),
+        length if length > LENGTH => (&body[..LENGTH], " ..."),
+        _ => (body, ""),
+    };
+    let text = match head[0] {
+        b'{' => String::from_utf8_lossy(head).into_owned(),
+        _ => head.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    text + more
 }
 
 fn check_names(api_version: &str, given: &str, kind: &GroupVersionKind) -> Result<(), Status> {
     let expected = kind.api_version();
-    if !api_version.is_empty() && api_version != expected {
+    let api_version = if api_version.is_empty() { &expected } else { api_version };
+    let given = if given.is_empty() { &*kind.kind } else { given };
+    if api_version == expected && given == &*kind.kind {
+        return Ok(());
+    }
+    let (group, version) = apimachinery::resource::split_api_version(api_version);
+    let why = if apimachinery::schema::builtin(group, version, given).is_none() {
+        format!(
+            "no kind {given:?} is registered for version {api_version:?} in scheme \
+             \"pkg/runtime/scheme.go:111\""
+        )
+    } else if given == &*kind.kind {
         return Err(Status::bad_request(format!(
             "the API version in the data ({api_version}) does not match the expected API version \
              ({expected})"
         )));
-    }
-    if !given.is_empty() && given != &*kind.kind {
-        return Err(Status::bad_request(format!(
-            "{given} in version {:?} cannot be handled as a {}: converting ({}.{given}) to \
-             ({}.{}): unknown conversion",
-            &*kind.version, kind.kind, kind.version, kind.group, kind.kind
-        )));
-    }
-    Ok(())
+    } else {
+        // Go's package of the internal types is named after the group's first label.
+        let package = kind.group.split('.').next().filter(|p| !p.is_empty()).unwrap_or("core");
+        let kind = &kind.kind;
+        format!("converting ({version}.{given}) to ({package}.{kind}): unknown conversion")
+    };
+    Err(Status::bad_request(format!(
+        "{given} in version {version:?} cannot be handled as a {}: {why}",
+        kind.kind
+    )))
 }
 
 /// Makes sure that `object` says to be of `kind`, which it may leave out.

@@ -206,8 +206,12 @@ impl DeleteOptions {
             Some(body) => {
                 let kind = body.get("kind").and_then(Value::as_str).unwrap_or("DeleteOptions");
                 if kind != "DeleteOptions" {
-                    let message = "decoded object cannot be converted to DeleteOptions";
-                    return Err(Status::bad_request(message));
+                    let version = body.get("apiVersion").and_then(Value::as_str);
+                    return Err(Status::bad_request(format!(
+                        "no kind {kind:?} is registered for version {:?} in scheme \
+                         \"pkg/runtime/scheme.go:111\"",
+                        version.unwrap_or("meta.k8s.io/v1")
+                    )));
                 }
                 RawDeleteOptions::deserialize(body)
                     .map_err(|error| Status::bad_request(error.to_string()))?
@@ -375,7 +379,7 @@ impl ListOptions {
 /// 400 of a resourceVersion that is no number. Upstream parses it in the storage layer.
 pub fn invalid_revision(text: &str) -> Status {
     let mut status = Status::bad_request(format!(
-        "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+        "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
     ));
     status.details.causes.clear();
     status

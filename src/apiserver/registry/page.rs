@@ -38,10 +38,12 @@ impl Position {
     /// # Errors
     /// 400 when it is none of our tokens.
     pub fn decode(text: &str) -> Result<Self, Status> {
-        let bad = |why: &str| Status::bad_request(format!("continue key is not valid{why}"));
+        let bad = |why: &str| {
+            Status::bad_request(format!("invalid continue token: continue key is not valid{why}"))
+        };
         let bytes = URL_SAFE_NO_PAD
             .decode(text.trim_end_matches('='))
-            .map_err(|error| bad(&format!(": {error}")))?;
+            .map_err(|error| bad(&format!(": illegal base64 data at input byte {}", at(&error))))?;
         let token: Token =
             serde_json::from_slice(&bytes).map_err(|error| bad(&format!(": {error}")))?;
         if token.v != "meta.k8s.io/v1" {
@@ -59,6 +61,16 @@ impl Position {
             return Err(bad(&format!(": {start}")));
         }
         Ok(Self { revision: u64::try_from(token.rv).ok(), after: Key::new(namespace, name) })
+    }
+}
+
+/// Where base64 went wrong, as Go counts.
+fn at(error: &base64::DecodeError) -> usize {
+    match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
+            *at
+        }
+        _ => 0,
     }
 }
 

@@ -45,7 +45,8 @@ fn form(call: &Call<'_>) -> Result<Form, Status> {
     let text = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let name = text.unwrap_or("").split(';').next().unwrap_or("").trim();
     known.clone().find(|(media, _)| *media == name).map(|(_, form)| *form).ok_or_else(|| {
-        Status::unsupported_media_type(&known.map(|(media, _)| *media).collect::<Vec<_>>())
+        // Upstream's router answers before its handler could name what is supported.
+        Status::failure(415, "UnsupportedMediaType", "415: Unsupported Media Type")
     })
 }
 
@@ -107,8 +108,8 @@ impl Patcher {
         let form = form(call)?;
         let (body, options) = read(call, body, form == Form::Apply).await?;
         let media = if form == Form::Apply { Media::Yaml } else { Media::Json };
-        let decoded = normalize::free(media, &body)
-            .map_err(|why| Status::bad_request(format!("error decoding patch: {why}")))?;
+        let decoded =
+            normalize::free(media, &body).map_err(|_| Status::bad_request("invalid JSON patch"))?;
         Ok((Self { form, document: decoded.value, strict: decoded.strict }, options))
     }
 

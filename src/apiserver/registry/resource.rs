@@ -2,49 +2,22 @@
 
 use std::sync::Arc;
 
-use apimachinery::{GroupResource, GroupVersionKind, schema::Schema};
+use apimachinery::{
+    GroupResource, GroupVersionKind,
+    schema::{self, Schema, Subresource},
+};
 use storage::Collection;
 
-use crate::{
-    crd::Definition,
-    kinds::Hooks,
-    registry::builtin::{Row, Sub},
-};
-
-/// How a resource is called.
-#[derive(Clone, Debug, Default)]
-pub struct Names {
-    /// Plural, as in paths.
-    pub plural: Arc<str>,
-    /// Singular.
-    pub singular: Arc<str>,
-    /// Short names.
-    pub short: Vec<Arc<str>>,
-    /// Categories.
-    pub categories: Vec<Arc<str>>,
-}
-
-/// A subresource in one version.
-#[derive(Clone, Debug)]
-pub struct Subresource {
-    /// The last step of the path.
-    pub name: Arc<str>,
-    /// What it speaks; `None` for the resource's own kind.
-    pub kind: Option<GroupVersionKind>,
-    /// Verbs, sorted.
-    pub verbs: &'static [&'static str],
-}
+use crate::{crd::Definition, kinds::Hooks};
 
 /// A resource in one version.
 pub struct Version {
     /// Group, version and kind of its objects.
     pub gvk: GroupVersionKind,
-    /// Kind of its lists.
-    pub list_kind: Arc<str>,
+    /// Names, verbs and subresources, as discovery and OpenAPI show them.
+    pub facts: schema::Resource,
     /// What its objects may hold.
     pub schema: Schema,
-    /// Subresources, sorted by name.
-    pub subresources: Vec<Subresource>,
     /// The first bytes of most stored objects, which list items go without.
     pub prefix: String,
     /// What clients of this version are warned of.
@@ -52,22 +25,16 @@ pub struct Version {
 }
 
 impl Version {
-    /// A version of a kind.
-    pub fn new(gvk: GroupVersionKind, list_kind: &str, schema: Schema) -> Self {
+    /// A version of a resource.
+    pub fn new(facts: schema::Resource, schema: Schema) -> Self {
+        let gvk = GroupVersionKind::new(&facts.group, &facts.version, &facts.kind);
         let prefix = format!(r#"{{"apiVersion":"{}","kind":"{}","#, gvk.api_version(), gvk.kind);
-        Self {
-            gvk,
-            list_kind: list_kind.into(),
-            schema,
-            subresources: Vec::new(),
-            prefix,
-            deprecation: None,
-        }
+        Self { gvk, facts, schema, prefix, deprecation: None }
     }
 
     /// The subresource of this name.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
-        self.subresources.iter().find(|sub| &*sub.name == name)
+        self.facts.subresources.iter().find(|sub| sub.name == name)
     }
 
     /// `v1` or `apps/v1`.
@@ -76,34 +43,32 @@ impl Version {
     }
 }
 
-/// What sets a resource apart from others in the registry. See [`Row`].
+/// What sets a resource apart from others in the registry.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traits {
     /// A PUT of an unknown name creates it.
     pub create_on_update: bool,
     /// A PUT without resourceVersion overwrites whatever is there.
     pub unconditional_update: bool,
-    /// A deletion answers with the object.
+    /// A deletion answers with the object instead of a Status.
     pub returns_deleted: bool,
     /// The garbage collector has nothing to do with it.
     pub no_garbage_collection: bool,
+    /// Objects survive a crash only as of the last flush.
+    pub volatile: bool,
 }
 
 /// A resource of the API.
 pub struct Resource {
     /// Group and plural: what messages, roles and selectors name.
     pub group_resource: GroupResource,
-    /// Its names.
-    pub names: Names,
     /// Whether objects live in namespaces.
     pub namespaced: bool,
-    /// Verbs, sorted.
-    pub verbs: &'static [&'static str],
     /// What the stored bytes are.
     pub storage: GroupVersionKind,
     /// Where they are; `None` where nothing is stored.
     pub collection: Option<Collection>,
-    /// Served versions, the preferred one first.
+    /// Served versions, the preferred one first; at least one.
     pub versions: Vec<Version>,
     /// The kind's own rules.
     pub hooks: &'static dyn Hooks,
@@ -114,55 +79,19 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// A built-in resource.
-    pub fn builtin(
-        row: &'static Row,
-        versions: Vec<Version>,
-        storage: GroupVersionKind,
-        collection: Option<Collection>,
-        hooks: &'static dyn Hooks,
-    ) -> Self {
-        let singular = versions.first().map(|v| v.gvk.kind.to_lowercase()).unwrap_or_default();
-        let owned = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
-        Self {
-            group_resource: GroupResource::new(row.group, row.plural),
-            names: Names {
-                plural: row.plural.into(),
-                singular: singular.into(),
-                short: owned(row.short_names),
-                categories: owned(row.categories),
-            },
-            namespaced: row.namespaced,
-            verbs: row.verbs,
-            storage,
-            collection,
-            versions,
-            hooks,
-            traits: Traits {
-                create_on_update: row.create_on_update,
-                unconditional_update: row.unconditional_update,
-                returns_deleted: row.returns_deleted,
-                no_garbage_collection: row.no_garbage_collection,
-            },
-            definition: None,
-        }
+    /// The plural, as in paths.
+    pub fn plural(&self) -> &str {
+        &self.group_resource.resource
+    }
+
+    /// Whether this is the resource of that group and name.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        (&*self.group_resource.group, self.plural()) == (group, plural)
     }
 
     /// Whether the resource comes from a CustomResourceDefinition.
     pub fn is_custom(&self) -> bool {
         self.definition.is_some()
-    }
-}
-
-impl Subresource {
-    /// A built-in subresource of a resource in `gvk`.
-    pub fn builtin(sub: &Sub) -> Self {
-        let (group, version, kind) = sub.kind;
-        Self {
-            name: sub.name.into(),
-            kind: (!kind.is_empty()).then(|| GroupVersionKind::new(group, version, kind)),
-            verbs: sub.verbs,
-        }
     }
 }
 

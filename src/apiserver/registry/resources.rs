@@ -76,7 +76,7 @@ impl Resources {
                 let endpoint = Endpoint::new(resource.clone(), at);
                 let plurals = versions.entry(version.gvk.version.clone()).or_default();
                 // Built-in resources come first and are not to be replaced.
-                plurals.entry(resource.names.plural.clone()).or_insert(endpoint);
+                plurals.entry(resource.group_resource.resource.clone()).or_insert(endpoint);
             }
         }
         let generation = self.table.load().generation + 1;

@@ -20,7 +20,7 @@ use crate::{
 /// # Errors
 /// The Status that refuses it.
 pub(super) async fn review(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
-    match &*call.resource().names.plural {
+    match call.resource().plural() {
         "bindings" => return binding::bind(call, body).await,
         "componentstatuses" => return component_statuses(call),
         _ => {}
@@ -31,7 +31,7 @@ pub(super) async fn review(call: &Call<'_>, body: Payload) -> Result<Answer, Sta
         call.read_object(body, options.field_validation, &version.gvk, &version.schema).await?;
     metadata::match_namespace(&mut question, call.namespace())?;
     let authenticator = &call.server.authenticator;
-    let answer = match &*call.resource().names.plural {
+    let answer = match call.resource().plural() {
         "tokenreviews" => authenticator.review_token(question)?,
         "selfsubjectreviews" => self_subject(call.user, question),
         _ => call.server.authorizer.review(call.user, call.info, question)?,

@@ -48,7 +48,7 @@ fn scale_of(call: &Call<'_>, object: &Value, paths: &Paths) -> Value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         // A ReplicationController selects by plain labels, all others by a LabelSelector.
-        Some(Value::Object(map)) if &*call.resource().names.plural == "replicationcontrollers" => {
+        Some(Value::Object(map)) if call.resource().plural() == "replicationcontrollers" => {
             let pairs = map.iter().map(|(key, value)| (key.as_str(), value.as_str().unwrap_or("")));
             labels::Selector::from_labels(pairs).to_string()
         }
@@ -153,11 +153,7 @@ async fn write(
         if let Some(uid) = Some(metadata::text(&wanted, "uid")).filter(|uid| !uid.is_empty())
             && uid != metadata::text(old, "uid")
         {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                metadata::text(old, "uid")
-            );
-            return Err(Status::conflict(call.group_resource(), name, &why));
+            return Err(modify::wrong_uid(call, name, uid, metadata::text(old, "uid")));
         }
         set(&mut object, &paths.spec, replicas.into());
         let revision = metadata::text(&wanted, "resourceVersion").to_owned();
