@@ -18,6 +18,7 @@ mod path;
 mod proxy;
 mod router;
 mod server;
+pub mod status;
 mod tunnel;
 
 pub use model::{
