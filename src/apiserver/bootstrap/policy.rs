@@ -1,10 +1,14 @@
-//! Upstream's RBAC policy for a new cluster, read from the table in `embedded/bootstrap/rbac.txt`.
+//! The RBAC policy of a new cluster: upstream's, read from the table in
+//! `embedded/bootstrap/rbac.txt`, and our own parts' in `knarr.txt` beside it.
 
 use serde_json::{Map, Value, json};
 
 use crate::authorization::rules::PolicyRule;
 
-static TABLE: &str = include_str!("../../../embedded/bootstrap/rbac.txt");
+static TABLES: [&str; 2] = [
+    include_str!("../../../embedded/bootstrap/rbac.txt"),
+    include_str!("../../../embedded/bootstrap/knarr.txt"),
+];
 
 /// One role or binding: its resource and the object as upstream creates it.
 pub(super) struct Policy {
@@ -15,7 +19,7 @@ pub(super) struct Policy {
 /// All roles and bindings, in upstream's order.
 pub(super) fn all() -> Vec<Policy> {
     let mut all: Vec<Policy> = Vec::new();
-    for line in TABLE.lines() {
+    for line in TABLES.iter().flat_map(|table| table.lines()) {
         match line.strip_prefix("  ") {
             None => all.push(head(line)),
             Some(fact) => {

@@ -28,7 +28,7 @@ impl Version {
     /// A version of a resource.
     pub fn new(facts: schema::Resource, schema: Schema) -> Self {
         let gvk = GroupVersionKind::new(&facts.group, &facts.version, &facts.kind);
-        let prefix = format!(r#"{{"apiVersion":"{}","kind":"{}","#, gvk.api_version(), gvk.kind);
+        let prefix = format!(r#"{{"apiVersion":"{}","kind":"{}",""#, gvk.api_version(), gvk.kind);
         Self { gvk, facts, schema, prefix, deprecation: None }
     }
 
