@@ -12,6 +12,9 @@ pub struct RuntimeConfig {
     pub run_dir: PathBuf,
     /// The cgroup below which every pod's cgroup lies; `/` by default.
     pub cgroup_root: String,
+    /// Use the v2 hierarchy mounted here, whatever else there is, instead of looking for the one
+    /// with the controllers.
+    pub cgroup_v2: Option<PathBuf>,
     /// The binary that is executed again as shim; it must call [`crate::shim::main`] for the
     /// argument `shim` and [`crate::init::main`] for `init`.
     pub shim: PathBuf,
@@ -25,6 +28,7 @@ impl Default for RuntimeConfig {
             data_dir: PathBuf::from("/var/lib/knarr/agent"),
             run_dir: PathBuf::from("/run/knarr"),
             cgroup_root: "/".to_owned(),
+            cgroup_v2: None,
             shim: std::fs::read_link("/proc/self/exe").unwrap_or_default(),
             registries: RegistryConfig::default(),
         }

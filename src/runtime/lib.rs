@@ -64,8 +64,9 @@ impl Runtime {
         let shared = blocking(move || {
             let layout = prepare(&config)?;
             program::provide(&config.shim, &layout.program())?;
+            let cgroups = cgroups(&config)?;
             let images = ImageStore::open(layout.clone(), config.registries)?;
-            shared(layout, &config.cgroup_root, images, events)
+            Ok(shared(layout, cgroups, images, events))
         })
         .await?;
         sandbox::adopt_all(&shared).await?;
@@ -123,7 +124,7 @@ impl Runtime {
             // The store is opened only to be had; without it there is nothing to remove in it.
             let store = ImageStore::open(layout.clone(), RegistryConfig::default())?;
             let (events, _) = mpsc::channel(1);
-            let shared = shared(layout.clone(), &config.cgroup_root, store, events)?;
+            let shared = shared(layout.clone(), cgroups(&config)?, store, events);
             sandbox::clean_up(&shared)?;
             program::withdraw(&layout.program())?;
             remove_folder(&layout.run)?;
@@ -138,16 +139,22 @@ impl Runtime {
     }
 }
 
+fn cgroups(config: &RuntimeConfig) -> Result<Cgroups> {
+    use error::Context;
+    match &config.cgroup_v2 {
+        Some(mount) => Ok(Cgroups::v2_at(mount, &config.cgroup_root)),
+        None => Cgroups::detect(&config.cgroup_root).context(|| "find cgroups".to_owned()),
+    }
+}
+
 fn shared(
     layout: Layout,
-    cgroup_root: &str,
+    cgroups: Cgroups,
     images: ImageStore,
     events: mpsc::Sender<RuntimeEvent>,
-) -> Result<Arc<Shared>> {
-    use error::Context;
-    let cgroups = Cgroups::detect(cgroup_root).context(|| "find cgroups".to_owned())?;
+) -> Arc<Shared> {
     let sandboxes = Mutex::new(BTreeMap::new());
-    Ok(Arc::new(Shared { layout, cgroups, images, events, sandboxes }))
+    Arc::new(Shared { layout, cgroups, images, events, sandboxes })
 }
 
 /// Makes the folders, closed to everybody else.

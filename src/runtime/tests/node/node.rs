@@ -54,13 +54,24 @@ impl Remains {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(run), "mounts are left");
         assert!(!self.config.run_dir.exists(), "{run} is left");
-        let cgroups = linux::cgroup::Cgroups::detect("/").unwrap();
+        let cgroups = match &self.config.cgroup_v2 {
+            Some(mount) => linux::cgroup::Cgroups::v2_at(mount, "/"),
+            None => linux::cgroup::Cgroups::detect("/").unwrap(),
+        };
         assert!(!cgroups.exists(&self.config.cgroup_root), "cgroups are left");
     }
 }
 
+/// The v2 hierarchy of a hybrid machine.
+pub(crate) fn unified() -> Option<PathBuf> {
+    let mounts = linux::procfs::mounts().unwrap();
+    let hybrid = mounts.iter().any(|m| m.fstype == "cgroup");
+    let v2 = mounts.into_iter().find(|m| m.fstype == "cgroup2");
+    v2.filter(|_| hybrid).map(|m| m.mount_point)
+}
+
 /// Runs one test.
-pub(crate) fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Node) -> F) {
+pub(crate) fn run<F: Future<Output = ()>>(name: &str, v2: bool, test: impl FnOnce(Node) -> F) {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let unique = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let dir = std::env::temp_dir().join(format!("knarr-{unique}"));
@@ -68,6 +79,7 @@ pub(crate) fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Node) ->
         data_dir: dir.join("data"),
         run_dir: Path::new("/run").join(format!("knarr-{unique}")),
         cgroup_root: format!("/knarr-{unique}"),
+        cgroup_v2: if v2 { unified() } else { None },
         shim: std::env::current_exe().unwrap(),
         registries: Default::default(),
     };
