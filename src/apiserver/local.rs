@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 
 use crate::{
     Shared,
-    http::{body::Response, decode::Payload, router},
+    http::{body::Response, decode::Payload, info::exact_name, router},
     registry::{
         convert,
         options::ListOptions,
@@ -56,6 +56,7 @@ impl Local {
                 version: request.resource.version.to_string(),
                 namespace: request.namespace.clone().unwrap_or_default(),
                 resource: request.resource.resource.to_string(),
+                name: request.fields.as_deref().and_then(exact_name).unwrap_or_default(),
                 selectors: (request.labels.clone(), request.fields.clone()),
                 ..RequestInfo::default()
             };

@@ -106,7 +106,7 @@ pub fn request_info(method: &Method, path: &str, query: &Query<'_>) -> (RequestI
 
 /// The name that a field selector pins with `metadata.name=NAME`: a list of it is authorized like a
 /// get of it.
-fn exact_name(selector: &str) -> Option<String> {
+pub(crate) fn exact_name(selector: &str) -> Option<String> {
     let mut found = None;
     for term in selector.split(',') {
         let (key, value) = term.split_once("==").or_else(|| term.split_once('='))?;

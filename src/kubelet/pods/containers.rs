@@ -108,6 +108,14 @@ impl Context<'_> {
         if self.cancel.is_cancelled() {
             return Err(cancelled());
         }
+        // The shim makes the file, the folder is ours, as it is upstream's kubelet's.
+        if let Some(folder) = spec.log_path.as_deref().and_then(Path::parent)
+            && let Err(error) = std::fs::create_dir_all(folder)
+        {
+            let why = format!("create log folder {}: {error}", folder.display());
+            failed(&why);
+            return Err(failure("CreateContainerError", why));
+        }
         let named = |error: &str| error.replace(&id, &container.name);
         match self.sandbox.start_container(spec.clone()).await {
             Ok(_) => {
