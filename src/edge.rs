@@ -4,6 +4,7 @@
 //! strangers send, so it has no privilege and no credential of the cluster: it starts as an
 //! unprivileged user and gets its sockets and everything it knows over a unix socket.
 
+mod confine;
 pub(crate) mod protocol;
 pub(crate) mod supervisor;
 
@@ -32,14 +33,9 @@ const BATCH: usize = 64;
 /// Why an edge cannot run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EdgeError {
-    /// A step that takes privileges away failed.
-    #[error("cannot give up {what}: {source}")]
-    Privileges {
-        /// What could not be given up.
-        what: &'static str,
-        /// Why not.
-        source: io::Error,
-    },
+    /// It would have more power than it should.
+    #[error(transparent)]
+    Confine(#[from] confine::ConfineError),
     /// Standard input is not the agent's socket.
     #[error("only the agent starts an edge: {0}")]
     NoAgent(io::Error),
@@ -50,8 +46,8 @@ pub(crate) enum EdgeError {
 
 /// Runs the edge process as a user, if one is named. The agent's connection is standard input.
 pub(crate) fn run(user: Option<u32>) -> Result<(), EdgeError> {
-    confine(user)?;
     let agent = linux::fd::take_standard_stream(0).map_err(EdgeError::NoAgent)?;
+    confine::confine(user)?;
     let agent = StdUnixStream::from(agent);
     agent.peer_addr().map_err(EdgeError::NoAgent)?;
     agent.set_nonblocking(true)?;
@@ -61,34 +57,6 @@ pub(crate) fn run(user: Option<u32>) -> Result<(), EdgeError> {
         let agent = Connection::new(UnixStream::from_std(agent)?);
         Edge::new().serve(agent).await
     })
-}
-
-/// Gives up everything that the process does not need.
-fn confine(user: Option<u32>) -> Result<(), EdgeError> {
-    let step = |what, result: io::Result<()>| {
-        result.map_err(|source| EdgeError::Privileges { what, source })
-    };
-    // A signal to the agent's group or terminal is not for this process.
-    step("the agent's session", linux::process::setsid())?;
-    if let Some(files) = linux::process::rlimit_by_name("NOFILE") {
-        // Every client is one or two descriptors; the soft limit is often 1024 for the sake of
-        // programs that use select.
-        let limit = 1 << 20;
-        step("limits", linux::process::set_rlimit(files, limit, limit).map(drop))?;
-    }
-    let none = linux::capability::Set::from_bits(0);
-    if linux::capability::bounding() != none {
-        // Without the right to do so the set stays: with no_new_privs it is of no use.
-        let _not_permitted = linux::capability::limit_bounding(none);
-    }
-    if let Some(user) = user {
-        step("the agent's user", linux::process::become_user(user, user, &[]))?;
-    }
-    step("capabilities", linux::capability::set_effective(none))?;
-    step("new privileges", linux::process::set_no_new_privs())?;
-    // Private keys are in this memory: others of the same user must not look into it.
-    step("core dumps", linux::process::set_dumpable(false))?;
-    Ok(())
 }
 
 /// The state of the process.

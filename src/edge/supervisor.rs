@@ -180,6 +180,7 @@ impl Supervisor {
         };
         let outcome = self.session(&mut edge, &path, replaced.as_mut()).await;
         if matches!(outcome, Err(EdgeLost::Silent)) {
+            tracing::warn!(pid = edge.pid, "edge hangs and is killed");
             kill(&edge, options.user);
         }
         outcome
@@ -423,7 +424,7 @@ async fn adopt(path: &Path) -> Option<Edge> {
 /// Ends the edge of a run folder, if one is there: for whoever cleans up after the agent.
 pub(crate) async fn end(run_dir: &Path) {
     if let Some(edge) = adopt(&run_dir.join(SOCKET)).await {
-        kill(&edge, None);
+        kill(&edge, Options::new(run_dir).user);
     }
 }
 
@@ -436,7 +437,7 @@ async fn retire(edge: &mut Edge) {
     }
 }
 
-/// Ends an edge that hangs. The number comes from a process that may have been taken over, so it
+/// Ends an edge by force. The number comes from a process that may have been taken over, so it
 /// must be one of the edge's own user.
 fn kill(edge: &Edge, user: Option<u32>) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", edge.pid)).unwrap_or_default();
@@ -445,9 +446,7 @@ fn kill(edge: &Edge, user: Option<u32>) {
     if uid.is_none() || user.is_some() && uid != user {
         return;
     }
-    tracing::warn!(pid = edge.pid, "edge hangs and is killed");
-    let pid = edge.pid;
-    if let Err(error) = linux::process::kill(pid, linux::signal::Signal::KILL) {
+    if let Err(error) = linux::process::kill(edge.pid, linux::signal::Signal::KILL) {
         tracing::debug!(%error, "edge not killed");
     }
 }
