@@ -9,6 +9,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/flate"
 	"flag"
 	"log"
 	"os"
@@ -64,6 +66,7 @@ func main() {
 	types := newTable(scheme(), append(served, spoken...))
 	write(*out, "types.txt", types.facts())
 	write(*out, "descriptions.txt", types.descriptions())
+	compress(*out, "descriptions")
 	if *documents != "" {
 		write(*out, "resources.txt", resources(*documents, served))
 	}
@@ -82,6 +85,25 @@ func scheme() *runtime.Scheme {
 	}
 	meta.AddToGroupVersion(all, version)
 	return all
+}
+
+// compress writes the form of a table that is compiled in: nobody reads descriptions most of the time.
+func compress(directory, name string) {
+	text, err := os.ReadFile(filepath.Join(directory, name+".txt"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	var out bytes.Buffer
+	writer, _ := flate.NewWriter(&out, flate.BestCompression)
+	if _, err = writer.Write(text); err == nil {
+		err = writer.Close()
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(directory, name+".deflate"), out.Bytes(), 0o644)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
 }
 
 func write(directory, name string, lines []string) {

@@ -1,4 +1,5 @@
-//! The schemas of the built-in kinds, read from the table of facts in `embedded/schema`.
+//! The schemas of the built-in kinds, read from the table of facts in `embedded/schema`, when
+//! they are first asked for.
 
 use std::{collections::HashMap, io::Read, sync::OnceLock};
 
@@ -8,12 +9,14 @@ use serde_json::Value;
 use super::{
     Schema,
     graph::{Facets, Graph, Kind, ListType, NONE, NewField, Node, NodeId, Wire, field, flag},
+    table::{Declaration, Declarations},
 };
 
-static TYPES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/types.deflate"));
-static DEFAULTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/defaults.deflate"));
-static DESCRIPTIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions.deflate"));
-static RESOURCES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/resources.deflate"));
+static TYPES: &str = include_str!("../../../embedded/schema/types.txt");
+static DEFAULTS: &str = include_str!("../../../embedded/schema/defaults.txt");
+static RESOURCES: &str = include_str!("../../../embedded/schema/resources.txt");
+/// Most of the table, and seldom read: compressed.
+static DESCRIPTIONS: &[u8] = include_bytes!("../../../embedded/schema/descriptions.deflate");
 
 /// The schema of a kind that is built in, such as `builtin("apps", "v1", "Deployment")`.
 pub fn builtin(group: &str, version: &str, kind: &str) -> Option<Schema> {
@@ -50,19 +53,22 @@ pub(crate) fn graph() -> &'static Graph {
 
 /// The descriptions of the built-in types and fields, by line.
 pub(crate) fn descriptions() -> String {
-    inflate(DESCRIPTIONS)
+    let mut text = String::new();
+    DeflateDecoder::new(DESCRIPTIONS)
+        .read_to_string(&mut text)
+        .expect("a test reads the descriptions");
+    text
 }
 
 /// The table of resources.
-pub(super) fn resource_table() -> String {
-    inflate(RESOURCES)
+pub(super) fn resource_table() -> &'static str {
+    RESOURCES
 }
 
 /// The Go names of the inlined structs through which a type has a field, outermost first: part
 /// of the field's path in Go's messages. Reads the table again, for messages are rare.
 pub(crate) fn inlined_path(go_type: &str, field: &str) -> Vec<String> {
-    let text = inflate(TYPES);
-    let declarations = Declarations::read(&text);
+    let declarations = Declarations::read(TYPES);
     let mut path = Vec::new();
     declarations.inlined_path(go_type, field, &mut path);
     path
@@ -76,110 +82,7 @@ struct Table {
 
 fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
-    TABLE.get_or_init(|| load(&inflate(TYPES), &inflate(DEFAULTS)))
-}
-
-fn inflate(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    DeflateDecoder::new(bytes)
-        .read_to_string(&mut text)
-        .expect("the table is compressed by the build of this crate");
-    text
-}
-
-/// One type of the table, as written there.
-enum Declaration<'a> {
-    Struct { facts: &'a str, lines: Vec<&'a str>, line: u16, node: NodeId },
-    Text { values: &'a str },
-    Alias { target: &'a str, message: bool },
-    Opaque { line: u16 },
-}
-
-#[derive(Default)]
-struct Declarations<'a> {
-    types: HashMap<&'a str, Declaration<'a>>,
-    packages: HashMap<&'a str, &'a str>,
-    /// The structs in the order of the table.
-    structs: Vec<&'a str>,
-}
-
-impl<'a> Declarations<'a> {
-    fn read(text: &'a str) -> Self {
-        let mut all = Declarations::default();
-        // The number of the line in the table of descriptions, which has only types and fields.
-        let mut described = 0;
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            if let Some(member) = line.strip_prefix(' ') {
-                described += u16::from(!member.starts_with('+'));
-                let open = all.structs.last().and_then(|name| all.types.get_mut(name));
-                if let Some(Declaration::Struct { lines, .. }) = open {
-                    lines.push(member);
-                }
-                continue;
-            }
-            let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
-            let (name, facts) = rest.split_once(' ').unwrap_or((rest, ""));
-            let declaration = match keyword {
-                "package" => {
-                    all.packages.insert(name, facts);
-                    continue;
-                }
-                "string" => Declaration::Text { values: facts },
-                "alias" => {
-                    let (target, message) = facts.split_once(' ').unwrap_or((facts, ""));
-                    Declaration::Alias { target, message: message == "message" }
-                }
-                "opaque" => Declaration::Opaque { line: described },
-                _ => {
-                    let node = all.structs.len() as NodeId;
-                    all.structs.push(name);
-                    Declaration::Struct { facts, lines: Vec::new(), line: described, node }
-                }
-            };
-            described += u16::from(matches!(keyword, "type" | "opaque"));
-            all.types.insert(name, declaration);
-        }
-        all
-    }
-
-    fn type_name(&self, name: &str) -> Option<Box<str>> {
-        let (package, base) = name.rsplit_once('.')?;
-        Some(format!("{}.{base}", self.packages.get(package)?).into())
-    }
-
-    /// The fields of a struct with those of its inlined structs: line, description line, depth.
-    fn members(&self, name: &str, depth: usize, out: &mut Vec<(&'a str, u16, usize)>) {
-        if let Some(Declaration::Struct { lines, line, .. }) = self.types.get(name) {
-            let mut description = *line;
-            for member in lines {
-                match member.strip_prefix("+ ").and_then(|inlined| inlined.split_once(' ')) {
-                    Some((_, inlined)) => self.members(inlined, depth + 1, out),
-                    None => {
-                        description += 1;
-                        out.push((member, description, depth));
-                    }
-                }
-            }
-        }
-    }
-
-    fn inlined_path(&self, name: &str, field: &str, path: &mut Vec<String>) -> bool {
-        let Some(Declaration::Struct { lines, .. }) = self.types.get(name) else { return false };
-        if lines.iter().any(|line| line.split(' ').next() == Some(field)) {
-            return true;
-        }
-        lines.iter().any(|line| {
-            let Some((_, inlined)) = line.strip_prefix("+ ").and_then(|l| l.split_once(' ')) else {
-                return false;
-            };
-            path.push(inlined.rsplit('.').next().unwrap_or(inlined).to_owned());
-            let found = self.inlined_path(inlined, field, path);
-            if !found {
-                path.pop();
-            }
-            found
-        })
-    }
+    TABLE.get_or_init(|| load(TYPES, DEFAULTS))
 }
 
 fn load(types: &str, defaults: &str) -> Table {
@@ -617,8 +520,7 @@ mod tests {
     #[test]
     fn hidden_defaults_have_their_fields() {
         let graph = graph();
-        let text = inflate(DEFAULTS);
-        let lines = || text.lines().filter(|line| !line.starts_with('#'));
+        let lines = || DEFAULTS.lines().filter(|line| !line.starts_with('#'));
         for line in lines() {
             let (place, default) = line.split_once(' ').unwrap();
             let (go_type, field) = place.rsplit_once('.').unwrap();
@@ -635,6 +537,22 @@ mod tests {
             assert_eq!(facets.default, Some(json(default).unwrap()), "{place}");
         }
         assert!(lines().count() > 80);
+    }
+
+    #[test]
+    fn every_type_and_field_has_its_line_of_description() {
+        let text = include_str!("../../../embedded/schema/descriptions.txt");
+        assert_eq!(descriptions(), text);
+        let described = TYPES.lines().filter(|line| {
+            let keyword = line.split(' ').next().unwrap_or_default();
+            let field = line.starts_with(' ') && !line.starts_with(" +");
+            field || matches!(keyword, "type" | "opaque")
+        });
+        assert_eq!(described.count(), text.lines().count());
+        let pod = builtin("", "v1", "Pod").unwrap();
+        let line = usize::from(graph().type_facets(pod.node()).unwrap().description);
+        let expected = "Pod is a collection of containers that can run on a host. ";
+        assert!(text.lines().nth(line).unwrap().starts_with(expected));
     }
 
     #[test]

@@ -27,10 +27,16 @@ pub fn from_crd(open_api_v3_schema: &Value) -> Result<Schema, Vec<FieldError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
+    let (graph, root) = graph(open_api_v3_schema);
+    Ok(Schema::custom(Arc::new(graph), root))
+}
+
+/// The graph of a schema and its root, whatever the schema.
+pub(super) fn graph(schema: &Value) -> (Graph, NodeId) {
     let mut build = Build { graph: Graph::default() };
-    let root = build.node(open_api_v3_schema, true, 0);
+    let root = build.node(schema, true, 0);
     build.graph.mark_defaults();
-    Ok(Schema::custom(Arc::new(build.graph), root))
+    (build.graph, root)
 }
 
 struct Build {

@@ -39,6 +39,11 @@ pub(super) fn custom(graph: &Graph, root: NodeId, value: &mut Value, findings: &
     embedded(graph, root, value, &Trail::ROOT, findings);
 }
 
+/// Drops from a value what the schema at a node does not name.
+pub(super) fn below(graph: &Graph, id: NodeId, value: &mut Value) {
+    prune(graph, id, value, &Trail::ROOT, &mut Vec::new());
+}
+
 fn report(mut unknown: Vec<String>, findings: &mut Findings) {
     unknown.sort();
     findings.strict.extend(unknown.into_iter().map(|path| format!("unknown field \"{path}\"")));

@@ -214,7 +214,12 @@ fn value_validation(
     if !pattern.is_empty()
         && let Err(error) = regex::Regex::new(pattern)
     {
-        let detail = format!("must be a valid regular expression, but isn't: {error}");
+        // The last line of several says what is wrong.
+        let error = error.to_string();
+        let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let detail = format!(
+            "must be a valid regular expression, but isn't: error parsing regexp: {why}: `{pattern}`"
+        );
         errors.push(FieldError::invalid(&path.child("pattern"), pattern, &detail));
     }
 }
@@ -301,7 +306,7 @@ fn complete(
 }
 
 /// Whether a keyword says anything: Go's zero values are the same as their absence.
-fn given(s: &Schema, keyword: &str) -> bool {
+pub(super) fn given(s: &Schema, keyword: &str) -> bool {
     match s.get(keyword) {
         None | Some(Value::Null) => false,
         Some(Value::Bool(value)) => *value || keyword == "additionalProperties",
@@ -312,23 +317,23 @@ fn given(s: &Schema, keyword: &str) -> bool {
     }
 }
 
-fn text<'a>(s: &'a Schema, keyword: &str) -> &'a str {
+pub(super) fn text<'a>(s: &'a Schema, keyword: &str) -> &'a str {
     s.get(keyword).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn yes(s: &Schema, keyword: &str) -> bool {
+pub(super) fn yes(s: &Schema, keyword: &str) -> bool {
     s.get(keyword) == Some(&Value::Bool(true))
 }
 
-fn list<'a>(s: &'a Schema, keyword: &str) -> &'a [Value] {
+pub(super) fn list<'a>(s: &'a Schema, keyword: &str) -> &'a [Value] {
     s.get(keyword).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn object<'a>(s: &'a Schema, keyword: &str) -> Option<&'a Schema> {
+pub(super) fn object<'a>(s: &'a Schema, keyword: &str) -> Option<&'a Schema> {
     s.get(keyword)?.as_object()
 }
 
-fn properties(s: &Schema) -> impl Iterator<Item = (&str, &Schema)> {
+pub(super) fn properties(s: &Schema) -> impl Iterator<Item = (&str, &Schema)> {
     let all = object(s, "properties").into_iter().flatten();
     all.filter_map(|(name, schema)| Some((name.as_str(), schema.as_object()?)))
 }

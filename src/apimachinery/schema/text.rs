@@ -1,7 +1,7 @@
 //! JSON text to values, with the checks that serde_json cannot make: duplicate keys, and Go's
 //! wording of what is malformed. With a schema the values are made canonical on the way.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, map::Entry};
 
 use super::{
     graph::{Graph, Kind, NodeId, field},
@@ -155,10 +155,15 @@ impl<'a> Reader<'a> {
                 (Some(Value::Null), Some((graph, id))) => leaf::zero(graph, id),
                 (value, _) => value.unwrap_or(Value::Null),
             };
-            if map.contains_key(&key) {
-                self.findings.duplicate(trail, &key);
+            match map.entry(key) {
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
+                }
+                Entry::Occupied(mut entry) => {
+                    self.findings.duplicate(trail, entry.key());
+                    entry.insert(value);
+                }
             }
-            map.insert(key, value);
         }
         Ok(Some(Value::Object(map)))
     }
@@ -338,21 +343,22 @@ impl<'a> Reader<'a> {
 
     /// A string, from its opening quote to behind its closing one.
     fn string(&mut self) -> Result<String, Malformed> {
-        self.at += 1;
-        let start = self.at;
-        while let Some(byte) = self.peek() {
-            match byte {
-                b'"' => {
-                    let text = String::from_utf8_lossy(&self.text[start..self.at]).into_owned();
-                    self.at += 1;
-                    return Ok(text);
-                }
-                b'\\' => return self.escaped_string(start),
-                0..=0x1f => return Err(self.unexpected("in string literal")),
-                _ => self.at += 1,
+        let start = self.at + 1;
+        let rest = &self.text[start..];
+        let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+        self.at = start + end.unwrap_or(rest.len());
+        match self.peek() {
+            Some(b'"') => {
+                let text = &self.text[start..self.at];
+                self.at += 1;
+                Ok(match std::str::from_utf8(text) {
+                    Ok(text) => text.to_owned(),
+                    Err(_) => String::from_utf8_lossy(text).into_owned(),
+                })
             }
+            Some(b'\\') => self.escaped_string(start),
+            _ => Err(self.unexpected("in string literal")),
         }
-        Err(self.unexpected(""))
     }
 
     /// A string with an escape at the present place.

@@ -6,11 +6,11 @@
 use serde_json::Value;
 
 use super::{
-    Schema, formats,
+    Schema, bounds, formats,
     graph::{BUILTIN, Graph, Kind, ListType, NONE, Node, NodeId, Validation, flag},
 };
 use crate::{
-    field::{Cause, FieldError, Path},
+    field::{FieldError, Path},
     quote::go_quote,
 };
 
@@ -25,23 +25,28 @@ impl Schema {
         }
         outcome.errors
     }
+}
 
-    /// Checks that the items of sets and the keys of list maps occur once.
-    pub fn validate_lists(&self, value: &Value) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        if !self.graph().typed {
-            unique(self.graph(), self.id(), value, &Path::empty(), &mut errors);
-        }
-        errors
-    }
+/// Checks a value against the schema at a node; `path` is where the value stands.
+pub(super) fn below(graph: &Graph, id: NodeId, value: &Value, path: &Path) -> Vec<FieldError> {
+    let mut outcome = Outcome::default();
+    Check { graph }.value(id, value, None, &mut String::new(), &mut outcome);
+    let placed = |mut error: FieldError| {
+        error.path = match error.path.as_str() {
+            "" => path.clone(),
+            inside => path.child(inside),
+        };
+        error
+    };
+    outcome.errors.into_iter().map(placed).collect()
 }
 
 /// What a check found, and how much of the schema fitted: of several alternatives that all fail,
 /// the one that fitted best is reported.
 #[derive(Default)]
-struct Outcome {
-    errors: Vec<FieldError>,
-    fits: usize,
+pub(super) struct Outcome {
+    pub(super) errors: Vec<FieldError>,
+    pub(super) fits: usize,
 }
 
 impl Outcome {
@@ -50,17 +55,17 @@ impl Outcome {
         self.fits += other.fits;
     }
 
-    fn invalid(&mut self, path: &str, value: impl Into<Value>, detail: &str) {
+    pub(super) fn invalid(&mut self, path: &str, value: impl Into<Value>, detail: &str) {
         self.errors.push(FieldError::invalid(&at(path), value, detail));
     }
 
     /// An error that upstream reports without a path of its own.
-    fn of_schema(&mut self, detail: &str) {
+    pub(super) fn of_schema(&mut self, detail: &str) {
         self.errors.push(FieldError::invalid(&Path::empty(), "", detail));
     }
 }
 
-fn at(path: &str) -> Path {
+pub(super) fn at(path: &str) -> Path {
     if path.is_empty() { Path::empty() } else { Path::root(path) }
 }
 
@@ -117,8 +122,8 @@ impl Check<'_> {
         // Every check that applies counts as one that fitted, as upstream counts them.
         out.fits += 3;
         match value {
-            Value::String(text) => string(rules, format, text, path, out),
-            Value::Number(_) => number(node, rules, format, value, path, out),
+            Value::String(text) => bounds::string(rules, format, text, path, out),
+            Value::Number(_) => bounds::number(node, rules, format, value, path, out),
             Value::Array(list) => {
                 for (i, item) in list.iter().enumerate() {
                     let old = old.and_then(|old| self.old_item(node, old, item));
@@ -128,7 +133,7 @@ impl Check<'_> {
                     self.ratcheted(items, item, old, path, out);
                     path.truncate(len);
                 }
-                list_size(rules, list, path, out);
+                bounds::list_size(rules, list, path, out);
             }
             Value::Object(map) => {
                 let count = map.len() as i64;
@@ -224,6 +229,13 @@ impl Check<'_> {
             "integer" => actual == "integer" || actual == "number" && whole(value),
             expected => expected == actual,
         });
+        // Of a number a format says more than its type as well.
+        let (expected, actual) = match (format, value) {
+            (Some(format), Value::Number(number)) if number.is_f64() => (format, "float64"),
+            (Some(format), Value::Number(_)) => (format, "int64"),
+            (Some(format), Value::Bool(_) | Value::Object(_)) => (format, ""),
+            _ => (expected, actual),
+        };
         if fits {
             out.fits += 1;
         } else {
@@ -357,216 +369,9 @@ fn unsupported(path: &str, value: &Value, supported: &[Value]) -> FieldError {
     error
 }
 
-fn too_many(path: &str, actual: i64, limit: i64) -> FieldError {
+pub(super) fn too_many(path: &str, actual: i64, limit: i64) -> FieldError {
     let count = |n: i64| usize::try_from(n).unwrap_or_default();
     FieldError::too_many(&at(path), count(actual), count(limit))
-}
-
-fn string(rules: &Validation, format: Option<&str>, text: &str, path: &str, out: &mut Outcome) {
-    let chars = || text.chars().count() as i64;
-    if let Some(max) = rules.max_length.filter(|max| chars() > *max) {
-        let limit = usize::try_from(max).unwrap_or_default();
-        out.errors.push(FieldError::too_long(&at(path), limit));
-    } else if let Some(min) = rules.min_length.filter(|min| chars() < *min) {
-        let detail = format!("{path} in body should be at least {min} chars long");
-        out.invalid(path, text, &detail);
-    } else if let Some(pattern) = &rules.pattern
-        && !pattern.regex().is_some_and(|regex| regex.is_match(text))
-    {
-        out.invalid(path, text, &format!("{path} in body should match '{}'", pattern.text));
-    }
-    if let Some(format) = format.filter(|f| formats::known(f)) {
-        out.fits += 1;
-        if !formats::fits(format, text) {
-            let detail = format!("{path} in body must be of type {format}: {}", go_quote(text));
-            out.errors.push(FieldError::type_invalid(&at(path), text, &detail));
-        }
-    }
-}
-
-fn number(
-    node: &Node,
-    rules: &Validation,
-    format: Option<&str>,
-    value: &Value,
-    path: &str,
-    out: &mut Outcome,
-) {
-    out.fits += 1;
-    if let Some(error) = out_of_range(node.kind, format, value, "Checked", path) {
-        out.of_schema(&error);
-    }
-    let Some(number) = value.as_f64() else { return };
-    let integer = value.as_i64();
-    let detail = |text: String| format!("{path} in body should be {text}");
-    if let Some(factor) = rules.multiple_of {
-        let multiple = match integer {
-            Some(n) if factor as i64 > 0 => n % factor as i64 == 0,
-            _ if factor <= 0.0 => {
-                let text = format!(
-                    "factor MultipleOf declared for {path} must be positive: {}",
-                    go_float(factor)
-                );
-                out.invalid(path, go_number(factor), &text);
-                true
-            }
-            _ if factor < 1.0 => (1.0 / factor * number).fract().abs() < 1e-9,
-            _ => (number / factor).fract().abs() < 1e-9,
-        };
-        if !multiple {
-            out.invalid(
-                path,
-                value.clone(),
-                &detail(format!("a multiple of {}", go_float(factor))),
-            );
-        }
-    }
-    // Upstream compares whole numbers with the whole part of a bound.
-    let beyond = |bound: f64, sign: f64, exclusive: bool| match integer {
-        Some(n) => {
-            let (n, bound) = (i128::from(n), bound as i64 as i128);
-            let over = (n - bound) * sign as i128;
-            over > 0 || exclusive && over == 0
-        }
-        None => (number - bound) * sign > 0.0 || exclusive && number == bound,
-    };
-    let shown = |bound: f64| match integer {
-        Some(_) => (bound as i64).to_string(),
-        None => go_float(bound),
-    };
-    if let Some(max) = rules.maximum.filter(|max| beyond(*max, 1.0, rules.exclusive_maximum)) {
-        let than = if rules.exclusive_maximum { "less than" } else { "less than or equal to" };
-        out.invalid(path, value.clone(), &detail(format!("{than} {}", shown(max))));
-    }
-    if let Some(min) = rules.minimum.filter(|min| beyond(*min, -1.0, rules.exclusive_minimum)) {
-        let than =
-            if rules.exclusive_minimum { "greater than" } else { "greater than or equal to" };
-        out.invalid(path, value.clone(), &detail(format!("{than} {}", shown(min))));
-    }
-}
-
-fn out_of_range(
-    kind: Kind,
-    format: Option<&str>,
-    value: &Value,
-    what: &str,
-    path: &str,
-) -> Option<String> {
-    let (name, fits) = match (kind, format) {
-        (Kind::Integer, Some("int32")) => {
-            ("integer", value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()))
-        }
-        (Kind::Integer, _) => ("integer", value.is_i64()),
-        (Kind::Number, Some("float")) => {
-            ("number", value.as_f64().is_some_and(|n| n.abs() <= f64::from(f32::MAX)))
-        }
-        _ => return None,
-    };
-    let format = match format {
-        Some(format) => format!("with format {format}"),
-        None => "(default format)".to_owned(),
-    };
-    (!fits).then(|| format!("{what} value must be of type {name} {format} in {path}"))
-}
-
-/// A float as Go's `%v` prints it.
-fn go_float(number: f64) -> String {
-    if number != 0.0 && !(1e-4..1e21).contains(&number.abs()) {
-        let text = format!("{number:e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = match exponent.strip_prefix('-') {
-            Some(digits) => ('-', digits),
-            None => ('+', exponent),
-        };
-        return format!("{mantissa}e{sign}{digits:0>2}");
-    }
-    number.to_string()
-}
-
-fn go_number(number: f64) -> Value {
-    if number.fract() == 0.0 { Value::from(number as i64) } else { Value::from(number) }
-}
-
-fn list_size(rules: &Validation, list: &[Value], path: &str, out: &mut Outcome) {
-    out.fits += 1;
-    let size = list.len() as i64;
-    if let Some(min) = rules.min_items.filter(|min| size < *min) {
-        out.invalid(path, size, &format!("{path} in body should have at least {min} items"));
-    }
-    if let Some(max) = rules.max_items.filter(|max| size > *max) {
-        out.errors.push(too_many(path, size, max));
-    }
-    if rules.unique_items && list.iter().enumerate().any(|(i, item)| list[..i].contains(item)) {
-        out.invalid(path, "", &format!("{path} in body shouldn't contain duplicates"));
-    }
-}
-
-/// Finds what occurs twice in sets and list maps.
-fn unique(graph: &Graph, id: NodeId, value: &Value, path: &Path, errors: &mut Vec<FieldError>) {
-    if id == NONE || id & BUILTIN != 0 {
-        return;
-    }
-    let node = graph.node(id);
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                match graph.field(node, key) {
-                    Some(field) => unique(graph, field.node, value, &path.child(key), errors),
-                    None if node.kind == Kind::Map => {
-                        unique(graph, node.child, value, &path.key(key), errors);
-                    }
-                    None => {}
-                }
-            }
-        }
-        Value::Array(list) if node.kind == Kind::Array => {
-            match node.list_type {
-                ListType::Set => repeated(list.iter(), |i, item| {
-                    errors.push(FieldError::duplicate(&path.index(i), item.clone()));
-                }),
-                ListType::Map => list_map(graph, node, list, path, errors),
-                ListType::Atomic => {}
-            }
-            for (i, value) in list.iter().enumerate() {
-                unique(graph, node.child, value, &path.index(i), errors);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn list_map(graph: &Graph, node: &Node, list: &[Value], path: &Path, errors: &mut Vec<FieldError>) {
-    if let Some(i) = list.iter().position(|item| !item.is_null() && !item.is_object()) {
-        let detail = "must be an object for an array of list-type map";
-        errors.push(FieldError {
-            path: path.index(i),
-            cause: Cause::Invalid,
-            ..FieldError::invalid(path, list[i].clone(), detail)
-        });
-        return;
-    }
-    let Some(facets) = graph.facets(node) else { return };
-    let key = |item: &Value| {
-        let keys = facets.list_map_keys.iter();
-        let present = keys.filter_map(|key| Some((key.to_string(), item.get(&**key)?.clone())));
-        Value::Object(present.collect())
-    };
-    let keys: Vec<Value> = list.iter().map(key).collect();
-    repeated(keys.iter(), |i, key| {
-        errors.push(FieldError::duplicate(&path.index(i), key.clone()));
-    });
-}
-
-/// Calls back for the second occurrence of each value that occurs more than once.
-fn repeated<'v>(values: impl Iterator<Item = &'v Value>, mut found: impl FnMut(usize, &'v Value)) {
-    let mut seen = std::collections::HashMap::new();
-    for (i, value) in values.enumerate() {
-        let times = seen.entry(value).or_insert(0);
-        *times += 1;
-        if *times == 2 {
-            found(i, value);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -594,6 +399,11 @@ mod tests {
                 json!({"type": "string"}),
                 json!(null),
                 r#"spec: Invalid value: "null": spec in body must be of type string: "null""#,
+            ),
+            (
+                json!({"type": "string", "format": "ipv4"}),
+                json!(5),
+                r#"spec: Invalid value: "int64": spec in body must be of type ipv4: "int64""#,
             ),
             (
                 json!({"x-kubernetes-int-or-string": true}),
@@ -729,28 +539,5 @@ mod tests {
         .unwrap();
         let errors = schema.validate(&json!({"metadata": {"name": "abc"}}), None);
         assert_eq!(errors[0].path.as_str(), "metadata.name");
-    }
-
-    #[test]
-    fn finds_what_occurs_twice() {
-        let schema = from_crd(&json!({"type": "object", "properties": {
-            "set": {
-                "type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"},
-            },
-            "map": {
-                "type": "array",
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["k"],
-                "items": {"type": "object", "properties": {"k": {"type": "string"}}},
-            },
-        }}))
-        .unwrap();
-        let value = json!({"set": ["a", "b", "a", "a"], "map": [{"k": "x"}, {"k": "x", "v": 1}]});
-        let errors = schema.validate_lists(&value);
-        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            errors,
-            [r#"map[1]: Duplicate value: {"k":"x"}"#, r#"set[2]: Duplicate value: "a""#]
-        );
     }
 }
