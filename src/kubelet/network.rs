@@ -1,8 +1,6 @@
-//! What the kubelet asks of the pod network. The network crate implements it; nothing else of the
-//! network is known here.
+//! What the kubelet asks of the pod network.
 
 use std::{
-    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -35,8 +33,6 @@ pub struct PodAttachment {
     pub netns: PathBuf,
     /// Ports of the node that lead here.
     pub host_ports: Vec<HostPort>,
-    /// `kubernetes.io/ingress-bandwidth` and the like.
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// Why a pod could not be connected or disconnected.
@@ -51,7 +47,7 @@ pub trait PodNetwork: Send + Sync + 'static {
     fn not_ready(&self) -> Option<String>;
 
     /// Connects a pod and answers its addresses, at most one a family, the primary one first.
-    /// Answers the same addresses when the pod is connected already.
+    /// Answers the same addresses when the pod is connected already, and opens its host ports.
     async fn attach(&self, pod: &PodAttachment) -> Result<Vec<IpAddr>, NetworkError>;
 
     /// The addresses of a pod that is connected, also after a restart of the agent.

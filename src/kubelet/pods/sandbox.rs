@@ -2,6 +2,7 @@
 //! who they are.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -42,8 +43,7 @@ pub(super) async fn create(
         return Ok((sandbox, shared.config.node_ips.clone()));
     }
     let netns = sandbox.netns_path().ok_or("sandbox has no network namespace")?;
-    let attachment = attachment(pod, netns);
-    match shared.network.attach(&attachment).await {
+    match shared.network.attach(&attachment(pod, netns)).await {
         Ok(ips) => Ok((sandbox, ips)),
         Err(error) => {
             // A half connected sandbox is of no use: the next attempt makes a new one.
@@ -51,6 +51,17 @@ pub(super) async fn create(
             Err(format!("failed to setup network for sandbox: {error}"))
         }
     }
+}
+
+/// Connects the sandbox of a pod that was adopted: its host ports are open again then.
+pub(super) async fn reconnect(
+    shared: &Shared,
+    pod: &Pod,
+    sandbox: &Sandbox,
+) -> Result<Vec<IpAddr>, String> {
+    let netns = sandbox.netns_path().ok_or("sandbox has no network namespace")?;
+    let attached = shared.network.attach(&attachment(pod, netns)).await;
+    attached.map_err(|error| error.to_string())
 }
 
 /// Disconnects and removes a sandbox with all that runs in it. What fails is logged and tried again
@@ -87,18 +98,27 @@ fn attachment(pod: &Pod, netns: PathBuf) -> PodAttachment {
         name: pod.name().to_owned(),
         netns,
         host_ports,
-        annotations: pod.metadata.annotations.clone().unwrap_or_default(),
     }
+}
+
+/// The sysctls of a pod. In a network namespace of its own any user may listen at low ports and send
+/// pings, as the container runtimes in use have it, unless the pod says otherwise.
+fn sysctls_of(pod: &Pod) -> BTreeMap<String, String> {
+    let usual = match pod.host_network() {
+        true => &[][..],
+        false => &[
+            ("net.ipv4.ip_unprivileged_port_start", "0"),
+            ("net.ipv4.ping_group_range", "0 2147483647"),
+        ],
+    };
+    let context = pod.spec_or_empty().security_context.as_ref();
+    let own = context.into_iter().flat_map(|context| context.sysctls.iter().flatten());
+    let usual = usual.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    usual.chain(own.map(|s| (sysctls::normalized(&s.name), s.value.clone()))).collect()
 }
 
 fn spec(shared: &Shared, pod: &Pod, hostname: String) -> SandboxSpec {
     let of_pod = pod.spec_or_empty();
-    let sysctls = of_pod
-        .security_context
-        .iter()
-        .flat_map(|context| context.sysctls.iter().flatten())
-        .map(|sysctl| (sysctls::normalized(&sysctl.name), sysctl.value.clone()))
-        .collect();
     SandboxSpec {
         pod_uid: pod.uid().to_owned(),
         pod_name: pod.name().to_owned(),
@@ -113,7 +133,7 @@ fn spec(shared: &Shared, pod: &Pod, hostname: String) -> SandboxSpec {
         host_pid: of_pod.host_pid == Some(true),
         host_ipc: of_pod.host_ipc == Some(true),
         share_process_namespace: of_pod.share_process_namespace == Some(true),
-        sysctls,
+        sysctls: sysctls_of(pod),
     }
 }
 

@@ -80,6 +80,8 @@ pub(super) struct Worker {
     eviction: Option<Eviction>,
     observer: Observer,
     ips: Vec<IpAddr>,
+    /// The sandbox is of a kubelet before this one: the network has to hear of its host ports.
+    reconnect: bool,
     /// What was found out about the pod's status last.
     status: PodStatus,
     reasons: Reasons,
@@ -102,6 +104,17 @@ pub(super) struct Worker {
     admitted: bool,
 }
 
+/// The addresses of a pod that runs already. The network may not be there yet; what the pod was told
+/// to have is right then.
+fn known_addresses(shared: &Shared, uid: &str, object: &Object) -> Vec<IpAddr> {
+    let told = || {
+        shared.runtime.sandbox(uid)?;
+        let ips = object.parse::<Pod>().ok()?.status?.pod_ips?;
+        ips.iter().map(|ip| ip.ip.parse().ok()).collect()
+    };
+    shared.network.addresses(uid).or_else(told).unwrap_or_default()
+}
+
 /// What a worker does next.
 enum Next {
     Wait(Option<Instant>),
@@ -112,7 +125,7 @@ impl Worker {
     pub(super) fn new(shared: Arc<Shared>, mailbox: Arc<Mailbox>, object: Arc<Object>) -> Self {
         let max = shared.config.max_container_restart_period;
         let uid = object.uid.to_string();
-        let ips = shared.network.addresses(&uid).unwrap_or_default();
+        let ips = known_addresses(&shared, &uid, &object);
         Self {
             mailbox,
             uid,
@@ -122,6 +135,7 @@ impl Worker {
             eviction: None,
             observer: Observer::default(),
             ips,
+            reconnect: false,
             status: PodStatus::default(),
             reasons: Reasons::new(),
             backoff: CrashBackoff::new(max),
@@ -321,6 +335,7 @@ impl Worker {
         if ran {
             self.shared.ledger.insert(pod);
             self.admitted = true;
+            self.reconnect = !pod.host_network() && self.sandbox().is_some();
             self.stage = Stage::Running;
             return;
         }
@@ -393,7 +408,15 @@ impl Worker {
     /// Starts what has to be done. Answers when to look again.
     fn act(&mut self, pod: &Arc<Pod>, view: PodView, actions: Actions) -> Vec<Instant> {
         let mut wake: Vec<Instant> = actions.wake().map(instant_of).into_iter().collect();
-        if self.operation.is_some() || actions.is_empty() {
+        if self.operation.is_some() {
+            return wake;
+        }
+        if self.reconnect && self.shared.network.not_ready().is_none() {
+            self.reconnect = false;
+            self.reconnect_sandbox(pod);
+            return wake;
+        }
+        if actions.is_empty() {
             return wake;
         }
         if let Some(retry) = self.retry.filter(|retry| *retry > Instant::now()) {
@@ -429,6 +452,23 @@ impl Worker {
         let task = AbortOnDropHandle::new(tokio::spawn(operation.run()));
         self.operation = Some(Running { cancel, _task: task });
         wake
+    }
+
+    fn reconnect_sandbox(&mut self, pod: &Arc<Pod>) {
+        let Some(sandbox) = self.sandbox() else { return };
+        let (shared, mailbox, pod) = (self.shared.clone(), self.mailbox.clone(), pod.clone());
+        let task = tokio::spawn(async move {
+            let connected = sandbox::reconnect(&shared, &pod, &sandbox).await;
+            mailbox.leave(|inbox| {
+                inbox.done = Some(Outcome::default());
+                match connected {
+                    Ok(ips) => inbox.progress.push(Progress::Sandbox(ips)),
+                    Err(error) => warn!(pod = pod.full_name(), error, "pod not connected again"),
+                }
+            });
+        });
+        self.operation =
+            Some(Running { cancel: CancellationToken::new(), _task: AbortOnDropHandle::new(task) });
     }
 
     /// Says why containers wait, once per wait.
