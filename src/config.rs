@@ -177,7 +177,8 @@ impl std::str::FromStr for PortRange {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is not a range of ports such as 30000-32767");
         let (first, last) = text.split_once('-').ok_or_else(wrong)?;
-        let (first, last) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+        let (first, last) =
+            (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
         if first == 0 || first > last { Err(wrong()) } else { Ok(Self { first, last }) }
     }
 }
@@ -262,7 +263,8 @@ fn from_file(
     let malformed = |why: String| ConfigError::Malformed { path: path.to_owned(), why };
     let file: Value =
         serde_saphyr::from_str(content).map_err(|error| malformed(error.to_string()))?;
-    let options = file.as_object().ok_or_else(|| malformed("it holds something else".to_owned()))?;
+    let options =
+        file.as_object().ok_or_else(|| malformed("it holds something else".to_owned()))?;
     let mut arguments = Vec::new();
     for (key, value) in options {
         let Some(argument) = command.get_arguments().find(|a| a.get_long() == Some(key)) else {
@@ -272,7 +274,8 @@ fn from_file(
                 nearest: nearest(command, key),
             });
         };
-        let in_environment = argument.get_env().is_some_and(|name| std::env::var_os(name).is_some());
+        let in_environment =
+            argument.get_env().is_some_and(|name| std::env::var_os(name).is_some());
         if in_environment || value_of(given, key).is_some() || flag_of(given, key) {
             continue;
         }

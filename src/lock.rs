@@ -11,9 +11,7 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
     /// Somebody else has it.
-    #[error(
-        "another knarr server{holder} works on {path}; stop it or choose another --data-dir"
-    )]
+    #[error("another knarr server{holder} works on {path}; stop it or choose another --data-dir")]
     Held {
         /// The data directory.
         path: PathBuf,

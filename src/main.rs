@@ -5,6 +5,7 @@ use std::process::ExitCode;
 mod agent;
 mod cli;
 mod config;
+mod edge;
 mod lock;
 mod ports;
 mod server;
@@ -12,5 +13,12 @@ mod systemd;
 mod tls;
 
 fn main() -> ExitCode {
-    cli::run()
+    // The processes inside of pods come first: they run before anything has made a thread, and as
+    // small as can be.
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next().as_ref().and_then(|name| name.to_str()) {
+        Some("shim") => runtime::shim::main(arguments),
+        Some("init") => runtime::init::main(arguments),
+        _ => cli::run(),
+    }
 }

@@ -93,12 +93,10 @@ impl Server {
         let api = tokio::spawn(serve(shared.clone(), listener, tls, stop.clone()));
         info!(%address, milliseconds = begin.elapsed().as_millis(), "api server started");
 
-        let mut server =
-            Self { shared, stop, api, parts: Vec::new(), agent: None, _lock: lock };
+        let mut server = Self { shared, stop, api, parts: Vec::new(), agent: None, _lock: lock };
         server.start_control_plane(options, &pki);
         if !options.disable_agent {
-            let client = server.client(&pki_user(&crate::agent::node_name(options)));
-            server.agent = Some(Agent::start(options, &pki, client).await?);
+            server.agent = Some(Agent::start(options, &pki, |user| server.client(user)).await?);
         }
         systemd::ready();
         Ok(server)
@@ -145,10 +143,6 @@ impl Server {
             warn!("the store did not close");
         }
     }
-}
-
-fn pki_user(node: &str) -> UserInfo {
-    UserInfo::component(&format!("system:node:{node}"), &["system:nodes"])
 }
 
 async fn serve(
@@ -220,10 +214,7 @@ fn authentication(pki: &ClusterPki) -> apiserver::authentication::Options {
     }
 }
 
-fn tls_identity(
-    pki: &ClusterPki,
-    serving: &Identity,
-) -> Result<apiserver::Identity, ServerError> {
+fn tls_identity(pki: &ClusterPki, serving: &Identity) -> Result<apiserver::Identity, ServerError> {
     let (chain, key) = crate::tls::material(serving)?;
     let client_authorities = vec![pki.authority.certificate().subject_der.clone()];
     Ok(apiserver::Identity { chain, key, client_authorities })

@@ -4,11 +4,15 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, ServerOptions};
+use crate::config::{self, NodeDirectories, ServerOptions};
 
+mod cleanup;
+mod images;
 mod logging;
 mod server;
 mod version;
+
+pub(crate) use version::KUBERNETES;
 
 /// Kubernetes in one static binary.
 #[derive(Parser)]
@@ -27,6 +31,22 @@ struct Cli {
 enum Command {
     /// Run a whole cluster on this machine
     Server(Box<ServerOptions>),
+    /// Serve Ingress and cluster DNS; started by the agent
+    #[command(hide = true)]
+    Edge {
+        /// User that the process becomes
+        #[arg(long)]
+        user: Option<u32>,
+    },
+    /// List, import and remove the images of this node
+    Images {
+        #[command(subcommand)]
+        action: images::Action,
+        #[command(flatten)]
+        directories: NodeDirectories,
+    },
+    /// Stop every pod and remove everything that this node left on the machine
+    Cleanup(cleanup::CleanupOptions),
     /// Print the version
     Version,
 }
@@ -45,6 +65,9 @@ pub(crate) fn run() -> ExitCode {
     logging::start(&cli.log);
     let outcome = match cli.command {
         Command::Server(options) => server::run(*options),
+        Command::Edge { user } => crate::edge::run(user).map_err(Into::into),
+        Command::Images { action, directories } => images::run(action, &directories),
+        Command::Cleanup(options) => cleanup::run(&options),
         Command::Version => version::run(),
     };
     match outcome {
