@@ -18,6 +18,10 @@ use crate::sync::{blocking, lock, write_json};
 /// Size of a pod's `/dev/shm`, as in other runtimes.
 const SHM_SIZE: &str = "67108864";
 
+/// What every user may do in a pod's own network, as containerd allows it: take low ports, ping.
+const UNPRIVILEGED: [(&str, &str); 2] =
+    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+
 /// Makes a sandbox, or answers the one that there is.
 pub(crate) async fn create(shared: &Arc<Shared>, spec: SandboxSpec) -> Result<Sandbox> {
     if let Some(sandbox) = lock(&shared.sandboxes).get(&spec.pod_uid) {
@@ -113,6 +117,10 @@ fn make_namespaces(inner: &Inner) -> Result<()> {
         if !spec.host_network {
             process::set_hostname(&spec.hostname)?;
             namespace::loopback_up()?;
+            // Kernels without one of them have nothing to open up.
+            for (name, value) in UNPRIVILEGED {
+                let _ = set_sysctl(name, value);
+            }
         }
         for (name, value) in &spec.sysctls {
             set_sysctl(name, value)?;

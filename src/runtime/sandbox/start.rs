@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -270,6 +271,7 @@ fn prepare(inner: &Inner, spec: &ContainerSpec) -> Result<Launch, StartError> {
         readonly_paths: security::readonly_paths(spec),
         shm: if inner.spec.host_ipc { "/dev/shm".into() } else { pod.shm() },
         cgroups,
+        has_mqueue: Path::new("/proc/sys/fs/mqueue").exists(),
     })
 }
 

@@ -2,7 +2,8 @@
 //! the first one, which makes the container around itself, and later ones, which join it.
 //!
 //! They get their instructions as JSON over the agent's connection, then a single byte when the
-//! agent has put them where they belong.
+//! agent has put them where they belong. A shim may be older than the agent, so what is missing
+//! from its instructions has a default, and what it does not know is passed over.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,6 +32,7 @@ pub(crate) enum Streams {
 
 /// How the first process makes its container.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Launch {
     pub(crate) process: ProcessSpec,
     pub(crate) user: UserSpec,
@@ -48,11 +50,14 @@ pub(crate) struct Launch {
     /// The pod's `/dev/shm`.
     pub(crate) shm: PathBuf,
     pub(crate) cgroups: CgroupView,
+    /// The kernel has POSIX message queues.
+    pub(crate) has_mqueue: bool,
 }
 
 /// The layers that make a root filesystem. All names are relative to `layers_dir`, because the
 /// options of an overlay mount must fit into one page.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Rootfs {
     pub(crate) layers_dir: PathBuf,
     /// From the topmost down.
@@ -81,6 +86,7 @@ impl Default for CgroupView {
 
 /// How a later process joins.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Join {
     pub(crate) process: ProcessSpec,
     pub(crate) user: ResolvedUser,

@@ -24,6 +24,7 @@ use crate::spec::{ResolvedUser, Rlimit, UserSpec};
 
 /// A program and what it may do.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct ProcessSpec {
     pub(crate) argv: Vec<String>,
     pub(crate) env: Vec<String>,

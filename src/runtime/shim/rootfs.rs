@@ -213,7 +213,9 @@ fn devices(root: &Root, launch: &Launch, shm: OwnedFd) -> Result<(), Failure> {
     let safe = MS_NOSUID | MS_NOEXEC;
     let options = Some("newinstance,ptmxmode=0666,mode=0620,gid=5");
     mount_at(root, "devpts", "dev/pts", safe, options)?;
-    mount_at(root, "mqueue", "dev/mqueue", safe | MS_NODEV, None)?;
+    if launch.has_mqueue {
+        mount_at(root, "mqueue", "dev/mqueue", safe | MS_NODEV, None)?;
+    }
     if launch.privileged {
         copy_nodes(Path::new("/dev"), &dev, Path::new("")).tried(|| "host devices".into())?;
     }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod endpoint;
+mod proxy;
 mod transport;
 
 use std::collections::HashMap;

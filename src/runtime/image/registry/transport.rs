@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Refusal;
 use super::endpoint::Url;
+use super::proxy::Proxies;
 use crate::config::RegistryConfig;
 use crate::sync::lock;
 
@@ -54,6 +55,7 @@ pub(super) struct Transport {
     /// By host: they share sessions.
     tls: Mutex<HashMap<String, Arc<ClientConfig>>>,
     resolver: OnceLock<TokioResolver>,
+    proxies: Proxies,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -66,6 +68,7 @@ impl Transport {
             authorities: config.ca.clone().into_iter().collect(),
             tls: Mutex::default(),
             resolver: OnceLock::new(),
+            proxies: Proxies::from_env(),
         }
     }
 
@@ -73,7 +76,7 @@ impl Transport {
     pub(super) async fn send<B>(
         &self,
         url: &Url,
-        request: Request<B>,
+        mut request: Request<B>,
     ) -> Result<Response<Incoming>, Refusal>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -84,6 +87,15 @@ impl Transport {
             Refusal::unavailable(format!("failed to do request: {method}: {e}"))
         };
         let stream = self.connect(url).await.map_err(&failed)?;
+        if let Some(proxy) = self.proxies.of(url).filter(|_| !url.tls) {
+            // A proxy for plain text is asked for the whole address.
+            let bad = |e: String| Refusal::invalid(format!("request for {url}: {e}"));
+            *request.uri_mut() = url.to_string().parse().map_err(|e| bad(format!("{e}")))?;
+            if let Some(authorization) = proxy.authorization() {
+                let value = authorization.parse().map_err(|e| bad(format!("{e}")))?;
+                request.headers_mut().insert(http::header::PROXY_AUTHORIZATION, value);
+            }
+        }
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|e| failed(e.to_string()))?;
         // Ends with the response's body.
@@ -97,6 +109,21 @@ impl Transport {
     }
 
     async fn connect(&self, url: &Url) -> Result<Box<dyn Stream>, String> {
+        let proxy = self.proxies.of(url);
+        let mut stream = self.dial(proxy.map_or(url, |proxy| &proxy.url)).await?;
+        if !url.tls {
+            return Ok(Box::new(stream));
+        }
+        if let Some(proxy) = proxy {
+            let tunnel = proxy.tunnel(&mut stream, url);
+            let done = tokio::time::timeout(CONNECT_PATIENCE, tunnel).await;
+            done.map_err(|_| "proxyconnect tcp: i/o timeout".to_owned())??;
+        }
+        self.secure(url, stream).await
+    }
+
+    /// Connects to the first of a host's addresses that answers.
+    async fn dial(&self, url: &Url) -> Result<TcpStream, String> {
         let (host, port) = url.host_and_port();
         let mut last = String::new();
         for address in self.resolve(host).await? {
@@ -104,11 +131,7 @@ impl Transport {
             match tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     let _ = stream.set_nodelay(true);
-                    return if url.tls {
-                        self.secure(url, stream).await
-                    } else {
-                        Ok(Box::new(stream))
-                    };
+                    return Ok(stream);
                 }
                 Ok(Err(e)) => last = format!("dial tcp {address}: connect: {}", plain(&e)),
                 Err(_) => last = format!("dial tcp {address}: i/o timeout"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runtime::{Error, ExecSpec, LogLimits, RuntimeEvent, Signal, StartError, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::node::{Node, exit_of, in_time, log_lines, strings};
+use crate::node::{Node, exit_of, in_time, log_lines, strings, until};
 
 crate::tests![
     runs_and_logs,
@@ -99,9 +99,7 @@ async fn kills_and_signals(node: Node) {
         node.script("trap 'echo bye; exit 5' TERM; echo up; while true; do sleep 0.1; done").await;
     let log = spec.log_path.clone().unwrap();
     let trapped = sandbox.start_container(spec).await.unwrap();
-    while log_lines(&log).is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| !log_lines(&log).is_empty()).await;
     sandbox.signal(&trapped.id, Signal::TERM).await.unwrap();
     assert_eq!(in_time(sandbox.wait(&trapped.id)).await.unwrap().code, 5);
     assert_eq!(log_lines(&log), ["up", "bye"]);
@@ -296,9 +294,7 @@ async fn rotates_logs(node: Node) {
     let spec = runtime::ContainerSpec { stdin: true, ..spec };
     let log = spec.log_path.clone().unwrap();
     let id = sandbox.start_container(spec).await.unwrap().id;
-    while log_lines(&log).is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| !log_lines(&log).is_empty()).await;
     std::fs::rename(&log, log.with_extension("old")).unwrap();
     sandbox.reopen_log(&id).await.unwrap();
     let mut session = sandbox.attach(&id, true).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use runtime::{Error, RuntimeEvent, SandboxSpec, Signal, Status};
 
-use crate::node::{Node, exit_of, in_time, log_lines, strings};
+use crate::node::{Node, exit_of, in_time, log_lines, strings, until};
 
 crate::tests![
     a_new_agent_adopts_what_runs,
@@ -80,18 +80,14 @@ async fn ends_without_an_agent_are_not_lost(mut node: Node) {
     let spec = node.script("trap 'exit 11' TERM; echo up; while true; do sleep 0.1; done").await;
     let log = spec.log_path.clone().unwrap();
     let state = sandbox.start_container(spec).await.unwrap();
-    while log_lines(&log).is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| !log_lines(&log).is_empty()).await;
     let uid = sandbox.pod_uid().to_owned();
     // The old agent says nothing more about it; as the test cannot kill itself, its tasks go.
     let pid = linux::process::pidfd_open(state.pid).unwrap();
     drop(sandbox);
     linux::process::pidfd_signal(&pid, Signal::TERM).unwrap();
     let exit_file = node.config.run_dir.join("pods").join(&uid).join("c").join(&state.id);
-    while !exit_file.join("exit").exists() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| exit_file.join("exit").exists()).await;
     node.restart().await;
     let sandbox = node.runtime.sandbox(&uid).unwrap();
     let exit = exit_of(&sandbox.container(&state.id).unwrap()).cloned().unwrap();
@@ -131,9 +127,7 @@ async fn a_shim_that_was_killed_without_an_agent(mut node: Node) {
     let [shim] = shims(&node, &uid)[..] else { panic!("one shim") };
     linux::process::kill(shim, Signal::KILL).unwrap();
     // The agent of this test notices as well; what counts is what the next one finds.
-    while linux::process::exists(running.pid) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| !(linux::process::exists(running.pid))).await;
     node.restart().await;
     assert_eq!(node.event().await, RuntimeEvent::ShimLost { pod_uid: uid.clone() });
     let sandbox = node.runtime.sandbox(&uid).unwrap();

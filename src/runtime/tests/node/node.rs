@@ -209,6 +209,17 @@ pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("takes too long")
 }
 
+/// Waits until something has come true, where nobody tells.
+pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    in_time(async {
+        while !holds() {
+            ticks.tick().await;
+        }
+    })
+    .await;
+}
+
 /// The content of a log's lines, each checked for its form.
 pub(crate) fn log_lines(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();

@@ -43,17 +43,29 @@ async fn start_exec_and_remove(node: Node) {
 }
 
 async fn idle_shims_are_small(node: Node) {
-    let sandbox = node.sandbox().await;
-    let state =
-        sandbox.start_container(node.script("echo x; exec sleep 1000").await).await.unwrap();
-    sandbox.exec_sync(&state.id, strings(&["true"]), Duration::ZERO).await.unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", state.pid)).unwrap();
-    let shim = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap();
-    let rollup = std::fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).unwrap();
-    let of = |key: &str| -> u64 {
-        let line = rollup.lines().find(|l| l.starts_with(key)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    const PODS: u64 = 10;
+    let mut sandboxes = Vec::new();
+    let mut shims = Vec::new();
+    for _ in 0..PODS {
+        let sandbox = node.sandbox().await;
+        let spec = node.script("echo x; exec sleep 1000").await;
+        let state = sandbox.start_container(spec).await.unwrap();
+        sandbox.exec_sync(&state.id, strings(&["true"]), Duration::ZERO).await.unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", state.pid)).unwrap();
+        let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap();
+        shims.push(parent.to_owned());
+        sandboxes.push(sandbox);
+    }
+    let sum = |key: &str| -> u64 {
+        let of = |shim: &String| -> u64 {
+            let rollup = std::fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).unwrap();
+            let line = rollup.lines().find(|l| l.starts_with(key)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        shims.iter().map(of).sum::<u64>() / PODS
     };
-    println!("speed: idle shim PSS {} kB (anonymous {} kB)", of("Pss:"), of("Anonymous:"));
-    assert!(of("Anonymous:") <= 400);
+    let (all, own) = (sum("Pss:"), sum("Anonymous:"));
+    println!("speed: idle shim, one of {PODS}: PSS {all} kB, of that its own {own} kB");
+    // Its own memory is what counts for each pod; the code, large without optimization, is shared.
+    assert!(own <= 192 && all <= if cfg!(debug_assertions) { 1024 } else { 512 });
 }
