@@ -5,7 +5,10 @@
 // (defaults, enums, list and map types, descriptions), and the discovery documents kept beside its
 // source (resources, verbs, short names).
 //
-//	go run . -out ..
+//	cd embedded/schema/generate && go run .
+//
+// What it writes is compared with upstream by ../compare (objects, with the answers of ./oracle and of
+// `cargo run -p apimachinery --example schema`) and ../compare-openapi (documents of an API server).
 package main
 
 import (
@@ -14,6 +17,7 @@ import (
 	"flag"
 	"log"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -59,7 +63,6 @@ var spoken = []string{"meta.k8s.io/v1", "apidiscovery.k8s.io/v2", "admission.k8s
 
 func main() {
 	out := flag.String("out", "..", "the directory to write to")
-	documents := flag.String("api", "", "the directory api/ of the Kubernetes source")
 	flag.Parse()
 	log.SetFlags(0)
 
@@ -67,9 +70,12 @@ func main() {
 	write(*out, "types.txt", types.facts())
 	write(*out, "descriptions.txt", types.descriptions())
 	compress(*out, "descriptions")
-	if *documents != "" {
-		write(*out, "resources.txt", resources(*documents, served))
+	source, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
+	if err != nil {
+		log.Fatal(err)
 	}
+	documents := filepath.Join(strings.TrimSpace(string(source)), "api")
+	write(*out, "resources.txt", resources(documents, served))
 }
 
 func scheme() *runtime.Scheme {
