@@ -5,6 +5,7 @@
 //! miss. Adding one is a file and a line in [`CONTROLLERS`].
 
 mod context;
+mod daemonset;
 mod deployment;
 mod endpointslice;
 mod expectations;
@@ -14,12 +15,15 @@ mod node_ipam;
 mod node_lifecycle;
 mod ownership;
 mod pod;
+mod pod_batch;
 mod pod_control;
 mod replicaset;
 mod resources;
+mod revisions;
 mod root_ca;
 mod service_account;
 mod service_lb;
+mod status_patch;
 mod taint_eviction;
 
 use futures::future::BoxFuture;
@@ -43,6 +47,7 @@ const CONTROLLERS: &[Controller] = &[
     ("endpointslice-controller", |context| Box::pin(endpointslice::run(context))),
     ("deployment-controller", |context| Box::pin(deployment::run(context))),
     ("replicaset-controller", |context| Box::pin(replicaset::run(context))),
+    ("daemonset-controller", |context| Box::pin(daemonset::run(context))),
 ];
 
 /// Runs all controllers until the context's stop.

@@ -129,7 +129,8 @@ fn time_left(taints: &[&Taint], tolerations: &[Toleration], now: Timestamp) -> O
     least
 }
 
-fn covers(toleration: &Toleration, taint: &Taint) -> bool {
+/// Whether `toleration` tolerates `taint`.
+pub(crate) fn covers(toleration: &Toleration, taint: &Taint) -> bool {
     let given = |text: &Option<String>| text.clone().unwrap_or_default();
     let (effect, key) = (given(&toleration.effect), given(&toleration.key));
     (effect.is_empty() || effect == taint.effect)

@@ -24,6 +24,7 @@ use k8s_openapi::api::{
 };
 use serde_json::json;
 
+pub(crate) use self::revision::hash;
 use self::rollout::Rollout;
 use crate::{
     Context,

@@ -68,7 +68,7 @@ pub(super) fn find_new(deployment: &Deployment, sets: &[ReplicaSet]) -> Option<u
 }
 
 /// A short name for the template: the same for the same template and collision count.
-fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
+pub(crate) fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
     let json = serde_json::to_value(template).as_ref().map(Value::to_string).unwrap_or_default();
     // FNV-1a: it needs to be stable and short, not strong; collisions are counted and avoided.
     let bytes = json.bytes().chain(collisions.to_le_bytes());

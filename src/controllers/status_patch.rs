@@ -1,0 +1,41 @@
+//! How controllers write a status.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// The merge patch that brings the status of the object with `meta` from `before` to `after`. A
+/// merge patch leaves alone what it does not name, so what is no longer there becomes null.
+pub(crate) fn status_patch<S: Serialize>(
+    meta: &ObjectMeta,
+    before: &S,
+    after: &S,
+) -> serde_json::Result<Value> {
+    let mut status = serde_json::to_value(after)?;
+    bury(&serde_json::to_value(before)?, &mut status);
+    Ok(json!({"metadata": {"uid": meta.uid}, "status": status}))
+}
+
+fn bury(before: &Value, after: &mut Value) {
+    let (Some(before), Some(after)) = (before.as_object(), after.as_object_mut()) else { return };
+    for (field, old) in before {
+        match after.get_mut(field) {
+            Some(new) => bury(old, new),
+            None => drop(after.insert(field.clone(), Value::Null)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_are_gone_become_null_at_every_depth() {
+        let before = json!({"a": 1, "b": {"c": [1], "d": [2]}});
+        let after = json!({"b": {"d": [3]}, "e": 4});
+        let patch = status_patch(&ObjectMeta::default(), &before, &after).unwrap();
+        let wanted = json!({"a": null, "b": {"c": null, "d": [3]}, "e": 4});
+        assert_eq!(patch["status"], wanted);
+    }
+}
