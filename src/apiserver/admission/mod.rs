@@ -1,13 +1,35 @@
 //! Admission: what the cluster's own policies change in, or hold against, a write.
 //!
 //! Plugins run in upstream's order; each is a file here and a line in [`PLUGINS`]. They see objects
-//! of the storage version as JSON values.
+//! of the storage version as JSON values. What upstream's webhooks and admission policies do has its
+//! place in that order, before the quota.
 
-use apimachinery::{GroupResource, GroupVersionKind, Status};
+mod certificates;
+mod default_ingress_class;
+mod default_storage_class;
+mod default_tolerations;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
+mod pod_resize;
+mod pod_security;
+mod pod_topology_labels;
+mod priority;
+mod resource_quota;
+mod runtime_class;
+mod service_account;
+mod storage_object_in_use;
+mod taint_nodes;
+mod volume_resize;
+
+use apimachinery::{GroupResource, GroupVersionKind, Object, Status};
+use async_trait::async_trait;
 use serde_json::Value;
+use storage::Snapshot;
 
 use crate::{
     Shared,
+    registry::Warnings,
     request::{RequestInfo, UserInfo},
 };
 
@@ -61,11 +83,124 @@ impl AdmissionRequest<'_> {
         self.info.group == group && self.info.resource == resource
     }
 
+    /// Whether the request is about objects of this resource, not about a subresource.
+    pub fn is_object(&self, group: &str, resource: &str) -> bool {
+        self.is(group, resource) && self.info.subresource.is_empty()
+    }
+
     /// The resource.
     pub fn resource(&self) -> GroupResource {
         GroupResource::new(&self.info.group, &self.info.resource)
     }
+
+    fn creates(&self) -> bool {
+        self.operation == Operation::Create
+    }
+
+    fn updates(&self) -> bool {
+        self.operation == Operation::Update
+    }
+
+    /// The stored object; null where there is none.
+    fn old(&self) -> &Value {
+        self.old.unwrap_or(&Value::Null)
+    }
+
+    /// The 403 of a plugin. `object` names what is refused where the path does not.
+    fn forbidden(&self, object: &Value, why: &str) -> Status {
+        let metadata = &object["metadata"];
+        let name =
+            [self.info.name.as_str(), text(metadata, "name"), text(metadata, "generateName")]
+                .into_iter()
+                .find(|name| !name.is_empty());
+        Status::forbidden(&self.resource(), name.unwrap_or("Unknown"), why)
+    }
 }
+
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What a plugin is given beside the object.
+struct Call<'a> {
+    server: &'a Shared,
+    request: &'a AdmissionRequest<'a>,
+    warnings: &'a Warnings,
+}
+
+impl Call<'_> {
+    /// The stored objects of a resource.
+    fn list(&self, group: &str, resource: &str) -> Option<Snapshot> {
+        Some(self.server.collection(group, resource)?.snapshot())
+    }
+
+    /// One stored object.
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.server.get(group, resource, namespace, name).and_then(|object| value(&object))
+    }
+
+    /// Whether the user may `verb` the named object of `group` and `resource`, which need not exist.
+    fn may(&self, verb: &str, group: &str, resource: &str, namespace: &str, name: &str) -> bool {
+        let info = RequestInfo {
+            verb: verb.to_owned(),
+            is_resource: true,
+            group: group.to_owned(),
+            version: "*".to_owned(),
+            namespace: namespace.to_owned(),
+            resource: resource.to_owned(),
+            name: name.to_owned(),
+            ..RequestInfo::default()
+        };
+        self.server.authorizer.authorize(self.request.user, &info).allowed
+    }
+}
+
+/// The value of a stored object, which is JSON.
+fn value(object: &Object) -> Option<Value> {
+    object.value().ok()
+}
+
+/// One policy.
+#[async_trait]
+trait Plugin: Send + Sync {
+    /// Whether the plugin has anything to do with the request.
+    fn handles(&self, request: &AdmissionRequest<'_>) -> bool;
+
+    /// Changes the object, or refuses.
+    async fn mutate(&self, _call: &Call<'_>, _object: &mut Value) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Refuses the final object, or lets it pass.
+    async fn validate(&self, _call: &Call<'_>, _object: &Value) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+/// The plugins in upstream's order (`pkg/kubeapiserver/options/plugins.go`): those that it has on by
+/// default, and NodeRestriction, which every installer turns on.
+static PLUGINS: &[&dyn Plugin] = &[
+    &namespace_lifecycle::NamespaceLifecycle,
+    &limit_ranger::LimitRanger,
+    &service_account::ServiceAccount,
+    &node_restriction::NodeRestriction,
+    &taint_nodes::TaintNodesByCondition,
+    &pod_security::PodSecurity,
+    &priority::Priority,
+    &default_tolerations::DefaultTolerationSeconds,
+    &default_storage_class::DefaultStorageClass,
+    &storage_object_in_use::StorageObjectInUseProtection,
+    &volume_resize::PersistentVolumeClaimResize,
+    &runtime_class::RuntimeClass,
+    &certificates::CertificateApproval,
+    &certificates::CertificateSigning,
+    &certificates::ClusterTrustBundleAttest,
+    &certificates::CertificateSubjectRestriction,
+    &default_ingress_class::DefaultIngressClass,
+    &pod_topology_labels::PodTopologyLabels,
+    &pod_resize::PodResizeValidator,
+    &resource_quota::ResourceQuota,
+];
 
 /// Runs the mutating plugins on `object` (null for a deletion or a connection without options).
 /// Returns warnings for the client.
@@ -73,11 +208,16 @@ impl AdmissionRequest<'_> {
 /// # Errors
 /// The Status to answer when a plugin refuses.
 pub async fn mutate(
-    _server: &Shared,
-    _request: &AdmissionRequest<'_>,
-    _object: &mut Value,
+    server: &Shared,
+    request: &AdmissionRequest<'_>,
+    object: &mut Value,
 ) -> Result<Vec<String>, Status> {
-    Ok(Vec::new())
+    let warnings = Warnings::default();
+    let call = Call { server, request, warnings: &warnings };
+    for plugin in PLUGINS.iter().filter(|plugin| plugin.handles(request)) {
+        plugin.mutate(&call, object).await?;
+    }
+    Ok(warnings.take())
 }
 
 /// Runs the validating plugins on the final object. Returns warnings for the client.
@@ -85,9 +225,18 @@ pub async fn mutate(
 /// # Errors
 /// The Status to answer when a plugin refuses.
 pub async fn validate(
-    _server: &Shared,
-    _request: &AdmissionRequest<'_>,
-    _object: &Value,
+    server: &Shared,
+    request: &AdmissionRequest<'_>,
+    object: &Value,
 ) -> Result<Vec<String>, Status> {
-    Ok(Vec::new())
+    if matches!(request.operation, Operation::Create | Operation::Update) {
+        // Upstream's storage of roles does this before any plugin.
+        server.authorizer.check_escalation(request.user, request.info, request.old, object)?;
+    }
+    let warnings = Warnings::default();
+    let call = Call { server, request, warnings: &warnings };
+    for plugin in PLUGINS.iter().filter(|plugin| plugin.handles(request)) {
+        plugin.validate(&call, object).await?;
+    }
+    Ok(warnings.take())
 }

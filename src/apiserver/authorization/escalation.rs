@@ -152,7 +152,7 @@ fn full_authority() -> [PolicyRule; 2] {
 }
 
 /// Whether nothing changes but what the garbage collector changes on the way to a deletion.
-fn only_garbage_collection(old: &Value, new: &Value) -> bool {
+pub fn only_garbage_collection(old: &Value, new: &Value) -> bool {
     let strip = |object: &Value| {
         let mut object = object.clone();
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {

@@ -264,13 +264,9 @@ fn refers(pod: &Value, resource: &str, name: &str) -> bool {
         "secrets" => {
             let pull = spec["imagePullSecrets"].as_array();
             pull.is_some_and(|list| list.iter().any(|secret| secret["name"] == *name))
-                || names(
-                    spec,
-                    name,
-                    &["secretRef", "secretKeyRef", "secret", "nodePublishSecretRef"],
-                )
+                || names(spec, name, &SECRET_FIELDS)
         }
-        "configmaps" => names(spec, name, &["configMapRef", "configMapKeyRef", "configMap"]),
+        "configmaps" => names(spec, name, &CONFIG_MAP_FIELDS),
         "persistentvolumeclaims" => {
             let pod_name =
                 pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -290,6 +286,32 @@ fn refers(pod: &Value, resource: &str, name: &str) -> bool {
                 || named(&pod["status"]["resourceClaimStatuses"], "resourceClaimName")
                 || pod["status"]["extendedResourceClaimStatus"]["resourceClaimName"] == *name
         }
+        _ => false,
+    }
+}
+
+const SECRET_FIELDS: [&str; 4] = ["secretRef", "secretKeyRef", "secret", "nodePublishSecretRef"];
+const CONFIG_MAP_FIELDS: [&str; 3] = ["configMapRef", "configMapKeyRef", "configMap"];
+
+/// Whether a pod spec refers to any secret.
+pub fn refers_to_secrets(spec: &Value) -> bool {
+    let pull = spec["imagePullSecrets"].as_array();
+    pull.is_some_and(|list| !list.is_empty())
+        || mentions_any(spec, &SECRET_FIELDS)
+        || mentions_any(&spec["volumes"], &["secretName"])
+}
+
+/// Whether a pod spec refers to any config map.
+pub fn refers_to_config_maps(spec: &Value) -> bool {
+    mentions_any(spec, &CONFIG_MAP_FIELDS)
+}
+
+fn mentions_any(value: &Value, fields: &[&str]) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(key, inner)| {
+            (fields.contains(&key.as_str()) && !inner.is_null()) || mentions_any(inner, fields)
+        }),
+        Value::Array(list) => list.iter().any(|inner| mentions_any(inner, fields)),
         _ => false,
     }
 }

@@ -130,7 +130,8 @@ mod tests {
     fn the_table_holds_upstreams_policy() {
         let all = all();
         let count = |resource| all.iter().filter(|policy| policy.resource == resource).count();
-        assert_eq!(count("clusterroles"), 73);
+        // Those of upstream, and the one of the edge.
+        assert_eq!(count("clusterroles"), 73 + 1);
         assert_eq!(count("clusterrolebindings"), 54);
         assert_eq!(count("roles"), 7);
         assert!(all.iter().all(|policy| policy.object["metadata"]["name"].is_string()));

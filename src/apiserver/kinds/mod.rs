@@ -8,15 +8,19 @@ mod apps;
 mod certificates;
 pub(crate) mod columns;
 mod core;
-mod diff;
+pub(crate) mod diff;
+pub(crate) mod metadata;
 mod pod_spec;
 mod resource_names;
-mod validation;
-mod value;
+pub(crate) mod validation;
+pub(crate) mod value;
 
 use apimachinery::{GroupResource, Status, field::FieldError, names};
 use serde_json::Value;
 
+pub(crate) use self::core::{
+    namespace::is_terminating as namespace_is_terminating, persistent_volume_claim::storage_class,
+};
 use crate::request::UserInfo;
 
 /// What a hook may know beside the object itself.
@@ -136,8 +140,10 @@ pub trait Hooks: Send + Sync {
 
 /// Which file holds the rules of which resource: group, resource, hooks.
 static HOOKS: &[(&str, &str, &dyn Hooks)] = &[
+    ("", "namespaces", &core::namespace::Namespace),
     ("", "persistentvolumeclaims", &core::persistent_volume_claim::PersistentVolumeClaim),
     ("", "pods", &core::pod::Pod),
+    ("", "secrets", &core::secret::Secret),
     ("", "services", &core::service::Service),
     ("apps", "controllerrevisions", &apps::controller_revision::ControllerRevision),
     ("apps", "daemonsets", &apps::daemon_set::DaemonSet),

@@ -136,6 +136,16 @@ pub(crate) fn label_name(value: &str, path: &Path, errors: &mut Errors) {
     errors.messages(path, value, names::qualified_name(value));
 }
 
+/// The name of a finalizer: qualified, or one of Kubernetes' own.
+pub(crate) fn qualified_finalizer(value: &str, path: &Path, errors: &mut Errors) {
+    label_name(value, path, errors);
+    let standard = matches!(value, "kubernetes" | "orphan" | "foregroundDeletion");
+    if !value.contains('/') && !standard {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.invalid(path, value, detail);
+    }
+}
+
 /// A map of labels.
 pub(crate) fn labels(object: &Value, field: &str, path: &Path, errors: &mut Errors) {
     let mut inner = None;
