@@ -4,6 +4,7 @@
 //! strangers send, so it has no privilege and no credential of the cluster: it starts as an
 //! unprivileged user and gets its sockets and everything it knows over a unix socket.
 
+mod certificate;
 mod confine;
 pub(crate) mod protocol;
 pub(crate) mod supervisor;

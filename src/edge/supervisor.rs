@@ -1,6 +1,7 @@
 //! The agent's side of the edge: finds the process or starts it, gives it sockets and knowledge,
 //! and replaces it when it is of another build.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::certificate;
 use super::protocol::{Connection, Frames, Listener, ToAgent, ToEdge, build};
 
 /// The name of the control socket in the run folder.
@@ -251,6 +253,9 @@ impl Supervisor {
         let (ingress_sender, mut ingress) = mpsc::channel(QUEUE);
         edge.connection.send(&ToEdge::BeginDns, None).await?;
         edge.connection.send(&ToEdge::BeginIngress, None).await?;
+        if options.listeners.iter().any(|listener| matches!(listener, Listener::Https(_))) {
+            send_default_certificate(edge, &options.run_dir).await?;
+        }
         let dns_feed = tell(&self.feeds.dns, dns_sender, dns::Update::Synced);
         let ingress_feed = tell(&self.feeds.ingress, ingress_sender, ingress::Update::Synced);
         // They end with this function: their tasks are aborted when it returns.
@@ -335,12 +340,14 @@ impl Supervisor {
 
     /// Gives an edge the socket at which the next agent will find it.
     async fn give_control(&mut self, edge: &Edge, path: &Path) -> Result<(), EdgeLost> {
-        if !self.sockets.contains_key(&Listener::Control) {
-            let bound = bind_control(path);
-            let bound = bound.map_err(|source| EdgeLost::Control { path: path.into(), source })?;
-            self.sockets.insert(Listener::Control, bound);
-        }
-        let control = &self.sockets[&Listener::Control];
+        let control = match self.sockets.entry(Listener::Control) {
+            Entry::Occupied(bound) => bound.into_mut(),
+            Entry::Vacant(free) => {
+                let bound = bind_control(path);
+                let path = path.into();
+                free.insert(bound.map_err(|source| EdgeLost::Control { path, source })?)
+            }
+        };
         let message = ToEdge::Listen(Listener::Control);
         edge.connection.send(&message, Some(control.as_fd())).await?;
         Ok(())
@@ -449,6 +456,21 @@ fn kill(edge: &Edge, user: Option<u32>) {
     if let Err(error) = linux::process::kill(edge.pid, linux::signal::Signal::KILL) {
         tracing::debug!(%error, "edge not killed");
     }
+}
+
+/// For hosts whose Ingress names no certificate, or none that is there. A feed may send another.
+async fn send_default_certificate(edge: &Edge, run_dir: &Path) -> Result<(), EdgeLost> {
+    let folder = run_dir.to_owned();
+    let made = tokio::task::spawn_blocking(move || certificate::of(&folder)).await;
+    match made {
+        Ok(Ok(certificate)) => {
+            let update = ingress::Update::DefaultCertificate(certificate);
+            edge.connection.send(&ToEdge::Ingress(update), None).await?;
+        }
+        Ok(Err(error)) => tracing::warn!(%error, "no default certificate"),
+        Err(error) => tracing::warn!(%error, "no default certificate"),
+    }
+    Ok(())
 }
 
 fn tell<U: Send + 'static>(

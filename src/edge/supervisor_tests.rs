@@ -42,6 +42,7 @@ struct Node {
 
 const DNS: u16 = 5300;
 const HTTP: u16 = 8000;
+const HTTPS: u16 = 8443;
 
 impl Node {
     fn new() -> Self {
@@ -313,6 +314,49 @@ async fn a_node_has_dns_and_ingress() {
     while node.get().await.unwrap() != "backend" {
         tokio::task::yield_now().await;
     }
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn every_host_has_a_certificate() {
+    let node = Node::new();
+    let https = SocketAddr::new(node.address, HTTPS);
+    node.options.send_modify(|options| {
+        options.listeners.insert(Listener::Https(https));
+    });
+    let agent = node.agent();
+    let mut stream = loop {
+        match TcpStream::connect(https).await {
+            Ok(stream) => break stream,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let made = certificate::of(node.folder.path()).unwrap();
+    let der = pki::pem::certificates(&made.chain).unwrap().swap_remove(0);
+    roots.add(der.into()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "any.example".to_owned().try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    stream.write_all(&hello).await.unwrap();
+    let mut flight = vec![0; 16 * 1024];
+    let refusal = loop {
+        let length = stream.read(&mut flight).await.unwrap();
+        assert!(length > 0, "the server hung up");
+        client.read_tls(&mut &flight[..length]).unwrap();
+        if let Err(error) = client.process_new_packets() {
+            break error;
+        }
+    };
+    // There is one, and nobody would trust it; without one the server would have refused.
+    assert!(matches!(refusal, rustls::Error::InvalidCertificate(_)), "{refusal}");
     agent.stop().await;
 }
 
