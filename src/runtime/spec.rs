@@ -81,6 +81,11 @@ pub struct ContainerSpec {
     pub no_new_privs: bool,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// A profile that AppArmor has loaded on this machine (`Localhost`); `None` leaves it alone.
+    pub apparmor: Option<String>,
+    /// Id of a running container of this sandbox whose processes this one is to see, as an
+    /// ephemeral container with `targetContainerName` is.
+    pub process_namespace_of: Option<String>,
     /// Paths hidden in the container; `None` is the default set, an empty list hides nothing
     /// (`procMount: Unmasked`).
     pub masked_paths: Option<Vec<String>>,

@@ -16,13 +16,14 @@ use crate::sync::{blocking, lock, read_json};
 
 /// Kills every process of a container.
 pub(super) async fn kill(inner: &Arc<Inner>, id: &str) -> Result<()> {
-    let (state, _) = inner.require(id)?;
+    let (state, record) = inner.require(id)?;
     if state.status != Status::Running {
         return Ok(());
     }
+    let guest = record.spec.process_namespace_of.is_some();
     let (this, id) = (inner.clone(), id.to_owned());
     blocking(move || {
-        if this.spec.host_pid || this.spec.share_process_namespace {
+        if guest || this.spec.host_pid || this.spec.share_process_namespace {
             let cgroup = this.container_cgroup(&id);
             return this.shared.cgroups.kill(&cgroup).at("kill", cgroup.as_ref());
         }

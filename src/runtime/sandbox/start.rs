@@ -107,18 +107,22 @@ fn run(inner: &Inner, spec: ContainerSpec) -> Result<Record, StartError> {
         .and_then(|()| shared.cgroups.allow_devices(&cgroup, &devices))
         .map_err(|e| StartError::Create(format!("set up cgroup {cgroup}: {e}")))?;
 
+    let pids_of = spec.process_namespace_of.clone().unwrap_or_default();
+    let common = inner.spec.host_pid || inner.spec.share_process_namespace;
     let start = Start {
         id: spec.id.clone(),
         tty: spec.tty,
         stdin: spec.stdin,
         stdin_once: spec.stdin_once,
-        own_pids: !inner.spec.host_pid && !inner.spec.share_process_namespace,
+        own_pids: !common && pids_of.is_empty(),
         shared_pids: inner.spec.share_process_namespace && !inner.spec.host_pid,
         log_path: spec.log_path.as_deref().map(text_of).unwrap_or_default(),
         log_limits: spec.log_limits,
         oom_file: text_of(&shared.cgroups.oom_file(&cgroup).at("cgroup", cgroup.as_ref())?),
         procs_file: text_of(&shared.cgroups.procs_file(&cgroup).at("cgroup", cgroup.as_ref())?),
         exit_file: text_of(&layout::exit_file(&dir)),
+        // Where all are in one, the target's is that one.
+        pids_of: if common { String::new() } else { pids_of },
     };
     let (pid, started, identity) = launch_process(inner, &cgroup, start, &launch)?;
 
@@ -249,6 +253,7 @@ fn prepare(inner: &Inner, spec: &ContainerSpec) -> Result<Launch, StartError> {
             rlimits: spec.rlimits.clone(),
             oom_score_adj: spec.oom_score_adj,
             tty_size: None,
+            apparmor: spec.apparmor.clone().filter(|_| !spec.privileged),
         },
         user: spec.user.clone(),
         rootfs: Rootfs {

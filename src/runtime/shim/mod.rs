@@ -225,7 +225,18 @@ impl Shim {
         let status = UnixStream::from(fds.next().ok_or(io::ErrorKind::InvalidInput)?);
         let cgroup = fds.next();
         let mut namespaces = namespace::MOUNT;
-        let shared = if start.shared_pids { Some(self.shared_pids()?) } else { None };
+        let shared = if !start.pids_of.is_empty() {
+            let target = self.find(&start.pids_of)?;
+            if target.end.is_some() {
+                let message = format!("container {:?} is not running", start.pids_of);
+                return Err(io::Error::other(message));
+            }
+            Some(proc::pidfd_open(target.pid)?)
+        } else if start.shared_pids {
+            Some(self.shared_pids()?)
+        } else {
+            None
+        };
         if start.own_pids {
             namespaces |= namespace::PID;
         }
@@ -262,7 +273,8 @@ impl Shim {
             return Err(io::Error::other(format!("container {id:?} is not running")));
         }
         let target = proc::pidfd_open(container.pid)?;
-        let joins_pids = container.start.own_pids || container.start.shared_pids;
+        let Start { own_pids, shared_pids, pids_of, .. } = &container.start;
+        let joins_pids = *own_pids || *shared_pids || !pids_of.is_empty();
         let forked = self.clone_process(joins_pids.then_some(&target), 0, cgroup.as_ref())?;
         let Fork::Parent(pid) = forked else {
             let streams = if tty {

@@ -36,6 +36,8 @@ pub(crate) struct ProcessSpec {
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: i32,
     pub(crate) tty_size: Option<(u16, u16)>,
+    /// An AppArmor profile, from the exec on.
+    pub(crate) apparmor: Option<String>,
 }
 
 /// Looks a user up in the files of the root filesystem, which is `/` by now.
@@ -135,6 +137,9 @@ fn try_run(
         spec.env.push(format!("HOME={}", identity.home));
     }
 
+    if let Some(profile) = &spec.apparmor {
+        confine(profile).tried(|| format!("apply apparmor profile {profile:?}"))?;
+    }
     // Without no_new_privs a filter is a privileged thing, to be done before they are gone.
     if let Some(filter) = spec.filter.as_ref().filter(|_| !spec.no_new_privs) {
         seccomp::install(filter).tried(|| "seccomp filter".into())?;
@@ -224,6 +229,14 @@ fn limit(spec: &ProcessSpec, status: &UnixStream) -> Result<(), Failure> {
         }
         other => other.tried(|| "oom_score_adj".into()),
     }
+}
+
+/// Names the AppArmor profile that the exec enters.
+fn confine(profile: &str) -> io::Result<()> {
+    // Where several security modules are stacked, only the first file is AppArmor's own.
+    let own = Path::new("/proc/self/attr/apparmor/exec");
+    let path = if own.exists() { own } else { Path::new("/proc/self/attr/exec") };
+    std::fs::write(path, format!("exec {profile}"))
 }
 
 fn enter_working_dir(path: &str, first: bool) -> Result<(), Failure> {

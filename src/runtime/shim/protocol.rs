@@ -78,6 +78,8 @@ pub(crate) struct Start {
     pub(crate) own_pids: bool,
     /// The process namespace that the pod shares.
     pub(crate) shared_pids: bool,
+    /// The container whose process namespace it enters, empty for none.
+    pub(crate) pids_of: String,
     /// Empty: the output is discarded.
     pub(crate) log_path: String,
     pub(crate) log_limits: LogLimits,
@@ -123,7 +125,8 @@ impl Message for Request {
                 .number(s.log_limits.max_files.into())
                 .text(&s.oom_file)
                 .text(&s.procs_file)
-                .text(&s.exit_file),
+                .text(&s.exit_file)
+                .text(&s.pids_of),
             Request::Exec { id, tty, cgroup } => {
                 body.byte(2).text(id).byte((*tty).into()).byte((*cgroup).into())
             }
@@ -155,6 +158,7 @@ impl Message for Request {
                 oom_file: p.text()?,
                 procs_file: p.text()?,
                 exit_file: p.text()?,
+                pids_of: p.text()?,
             }),
             2 => Request::Exec { id: p.text()?, tty: p.byte()? != 0, cgroup: p.byte()? != 0 },
             3 => Request::Attach { id: p.text()?, stdin: p.byte()? != 0 },
@@ -412,6 +416,7 @@ mod tests {
             tty: true,
             stdin_once: true,
             shared_pids: true,
+            pids_of: "c0".into(),
             log_path: "/var/log/x".into(),
             exit_file: "/run/exit".into(),
             ..Default::default()

@@ -19,6 +19,7 @@ crate::tests![
     attaches_to_a_terminal,
     rotates_logs,
     shares_processes,
+    sees_the_processes_of_a_target,
     environment_and_folder,
 ];
 
@@ -321,6 +322,34 @@ async fn shares_processes(node: Node) {
     sandbox.kill(&first.id).await.unwrap();
     let exit = in_time(sandbox.wait(&first.id)).await.unwrap();
     assert_eq!(exit.code, 137);
+}
+
+async fn sees_the_processes_of_a_target(node: Node) {
+    let sandbox = node.sandbox().await;
+    let target = sandbox.start_container(node.script("exec sleep 1111").await).await.unwrap();
+    let mut spec = node.script("ps; sleep 2222 & exec sleep 3333").await;
+    spec.process_namespace_of = Some(target.id.clone());
+    let log = spec.log_path.clone().unwrap();
+    let guest = sandbox.start_container(spec.clone()).await.unwrap();
+    until(|| log_lines(&log).iter().any(|l| l.ends_with("sleep 1111"))).await;
+    let ps = || async {
+        let ps = sandbox.exec_sync(&target.id, strings(&["ps"]), Duration::ZERO).await.unwrap();
+        String::from_utf8(ps.stdout).unwrap()
+    };
+    let later = sandbox.exec_sync(&guest.id, strings(&["ps"]), Duration::ZERO).await.unwrap();
+    assert!(String::from_utf8(later.stdout).unwrap().contains("sleep 1111"));
+    assert!(ps().await.contains("sleep 3333"));
+    sandbox.kill(&guest.id).await.unwrap();
+    assert_eq!(in_time(sandbox.wait(&guest.id)).await.unwrap().code, 137);
+    sandbox.remove_container(&guest.id).await.unwrap();
+    let text = ps().await;
+    assert!(
+        text.contains("sleep 1111") && !text.contains("2222") && !text.contains("3333"),
+        "{text}"
+    );
+    spec.id = node.id();
+    spec.process_namespace_of = Some("nobody".into());
+    assert!(sandbox.start_container(spec).await.is_err());
 }
 
 async fn environment_and_folder(node: Node) {
