@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod addons;
 mod agent;
 mod cli;
 mod config;

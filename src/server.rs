@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    addons,
     agent::{Agent, AgentError},
     config::{Part, ServerOptions},
     lock::{DataLock, LockError},
@@ -94,7 +95,8 @@ impl Server {
         info!(%address, milliseconds = begin.elapsed().as_millis(), "api server started");
 
         let mut server = Self { shared, stop, api, parts: Vec::new(), agent: None, _lock: lock };
-        server.start_control_plane(options, &pki);
+        let manager = server.start_control_plane(options, &pki);
+        addons::make(&manager, options).await;
         if !options.disable_agent {
             server.agent = Some(Agent::start(options, &pki, |user| server.client(user)).await?);
         }
@@ -107,7 +109,8 @@ impl Server {
         Client::new(Arc::new(Local::new(self.shared.clone(), user.clone())))
     }
 
-    fn start_control_plane(&mut self, options: &ServerOptions, pki: &ClusterPki) {
+    /// Starts controllers and scheduler; returns the client of the controllers.
+    fn start_control_plane(&mut self, options: &ServerOptions, pki: &ClusterPki) -> Client {
         let manager = UserInfo::component("system:kube-controller-manager", &["system:masters"]);
         let informers = Informers::new(self.client(&manager), self.stop.clone());
         let config = controllers::Config {
@@ -118,8 +121,9 @@ impl Server {
         let context = controllers::Context::new(informers.clone(), config, self.stop.clone());
         self.parts.push(tokio::spawn(controllers::run(context)));
         if !options.disabled(Part::Scheduler) {
-            self.parts.push(tokio::spawn(scheduler::run(informers, self.stop.clone())));
+            self.parts.push(tokio::spawn(scheduler::run(informers.clone(), self.stop.clone())));
         }
+        informers.client().clone()
     }
 
     /// Stops all parts, the node's first. Pods go on running.

@@ -8,4 +8,6 @@
 
 mod api;
 mod durability;
+mod restart;
 mod support;
+mod workload;

@@ -39,8 +39,16 @@ impl Cluster {
     /// Starts a cluster with a node, and waits until the node is ready.
     pub fn start() -> Self {
         let cluster = Self::start_with(Options::default());
-        cluster.kubectl(&["wait", "--for=condition=Ready", "node/node", "--timeout=60s"]).stdout();
+        cluster.wait_for_node();
         cluster
+    }
+
+    /// Waits until the node is there and ready.
+    pub fn wait_for_node(&self) {
+        eventually("the node to be there", Duration::from_secs(30), || {
+            self.kubectl(&["get", "node", "node"]).result()
+        });
+        self.kubectl(&["wait", "--for=condition=Ready", "node/node", "--timeout=60s"]).stdout();
     }
 
     /// Starts the control plane of a cluster.
