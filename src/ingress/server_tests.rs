@@ -520,6 +520,70 @@ async fn bodies_stream_both_ways() {
 }
 
 #[tokio::test]
+async fn responses_without_a_body() {
+    let edge = edge().await;
+    let server = origin(Speaks::Http1, |request| async move {
+        match request.uri().path() {
+            "/204" => Response::builder().status(204).body(empty()).unwrap(),
+            "/304" => Response::builder().status(304).header("etag", "x").body(empty()).unwrap(),
+            _ => Response::builder().header("content-length", "5").body(full("hello")).unwrap(),
+        }
+    })
+    .await;
+    edge.all_to(AppProtocol::Http, &[server.address]);
+    let mut client = h1(edge.http).await;
+    for (method, path, status, length) in [
+        ("HEAD", "/", 200, Some("5")),
+        ("GET", "/204", 204, None),
+        ("GET", "/304", 304, None),
+        ("GET", "/", 200, Some("5")),
+    ] {
+        let request = Request::builder().method(method).uri(path).header("host", "a");
+        let response = client.send(request.body(empty()).unwrap()).await;
+        assert_eq!(response.status().as_u16(), status, "{path}");
+        let header = response.headers().get("content-length").map(|value| value.to_str().unwrap());
+        assert_eq!(header, length, "{method} {path}");
+        let expected = if method == "GET" && path == "/" { "hello" } else { "" };
+        assert_eq!(text(response).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn clients_that_ask_before_they_send() {
+    let edge = edge().await;
+    let mirror = mirror(Speaks::Http1).await;
+    edge.all_to(AppProtocol::Http, &[mirror.address]);
+    let mut stream = TcpStream::connect(edge.http).await.unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\
+        Expect: 100-continue\r\nConnection: close\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"body").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\n\nbody"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_before_the_body_is_there() {
+    let edge = edge().await;
+    let refusing = origin(Speaks::Http1, |_| async {
+        Response::builder().status(413).body(full("too much")).unwrap()
+    })
+    .await;
+    edge.all_to(AppProtocol::Http, &[refusing.address]);
+    let (mut sender, body) = Channel::<Bytes, hyper::Error>::new(1);
+    sender.send_data(Bytes::from(vec![0; 1024])).await.unwrap();
+    let request = Request::post("/").header("host", "a").body(body.boxed()).unwrap();
+    let response = h1(edge.http).await.send(request).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(text(response).await, "too much");
+    drop(sender);
+}
+
+#[tokio::test]
 async fn large_bodies_arrive_whole() {
     let edge = edge().await;
     let echo =
