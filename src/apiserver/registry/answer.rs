@@ -152,6 +152,12 @@ struct MetadataOnly<'a> {
 }
 
 impl Representation {
+    /// The same without line breaks and indentation.
+    pub(crate) fn compact(mut self) -> Self {
+        self.format.pretty = false;
+        self
+    }
+
     /// What the request wants.
     ///
     /// # Errors

@@ -180,7 +180,8 @@ pub fn watch(call: &Call<'_>, options: &ListOptions) -> Result<Response, Status>
     if media == Media::Yaml {
         return Err(Status::not_acceptable(&SUPPORTED_STREAMS));
     }
-    let representation = Representation::of(call)?;
+    // An event is a line, also for people.
+    let representation = Representation::of(call)?.compact();
     let source = Source::open(&call.endpoint, selection, options, call.server.store.revision())?;
     let timeout = match options.timeout {
         Some(seconds) => Duration::from_secs(seconds),
