@@ -93,6 +93,13 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     crate::sys::cvt_long(ret).map(drop)
 }
 
+/// Closes every descriptor from `first` on. Only for a program's first steps, while it owns none.
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: what is closed is nobody's: it was inherited, and nothing here has opened it.
+    let ret = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    crate::sys::cvt_long(ret).map(drop)
+}
+
 /// The descriptor of a standard stream.
 pub fn standard_stream(number: RawFd) -> BorrowedFd<'static> {
     assert!((0..=2).contains(&number), "a standard stream");

@@ -128,7 +128,8 @@ fn blob_path(digest: &str) -> Result<PathBuf> {
 
 /// Puts a compressed archive into a file without a name, to be able to jump in it.
 fn decompress(file: File, scratch: &Path) -> io::Result<File> {
-    let path = scratch.join(format!(".import-{}", linux::process::now().1));
+    let name = format!(".import-{}-{}", linux::process::own_pid(), linux::process::now().1);
+    let path = scratch.join(name);
     let mut plain = File::options().read(true).write(true).create_new(true).open(&path)?;
     std::fs::remove_file(&path)?;
     let mut reader = Decompressed::new(file)?.take(MAX_ARCHIVE);

@@ -14,7 +14,7 @@ use super::{Image, implied};
 use crate::error::{Error, Result};
 
 /// Most layers that an overlay mount's options have room for.
-const MAX_LAYERS: usize = 400;
+const MAX_LAYERS: usize = 256;
 
 /// An image whose layers are on their way into the store.
 #[derive(Debug)]

@@ -307,9 +307,13 @@ impl Store {
         let id = entry.stored.image.id.clone();
         let image = &entry.stored.image;
         let name = super::normalized(reference).unwrap_or_default();
-        if reference != id && image.names.contains(&name) && image.names.len() > 1 {
+        let others = image.names.len() + image.digests.len() > 1;
+        if reference != id && image.names.contains(&name) && image.names.len() > 1
+            || image.digests.contains(&name) && others
+        {
             if let Some(entry) = index.images.get_mut(&id) {
                 entry.stored.image.names.retain(|n| *n != name);
+                entry.stored.image.digests.retain(|n| *n != name);
                 self.write(&entry.stored)?;
             }
             return Ok(0);

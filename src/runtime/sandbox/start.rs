@@ -98,6 +98,9 @@ fn run(inner: &Inner, spec: ContainerSpec) -> Result<Record, StartError> {
     }
     let dir = pod.container(&spec.id);
     std::fs::create_dir_all(&dir).at("create", &dir)?;
+    if let Some(logs) = spec.log_path.as_deref().and_then(Path::parent) {
+        std::fs::create_dir_all(logs).at("create", logs)?;
+    }
     let launch = prepare(inner, &spec)?;
     let cgroup = inner.container_cgroup(&spec.id);
     let devices = security::device_rules(&spec)?;

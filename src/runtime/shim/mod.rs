@@ -62,6 +62,8 @@ struct Shim {
 
 impl Shim {
     fn new() -> io::Result<Shim> {
+        // Whatever the agent forgot to close would be held open for as long as the pod lives.
+        fd::close_from(3)?;
         proc::setsid()?;
         proc::set_child_subreaper()?;
         // Nobody in a container may look into this process or its children before they run their

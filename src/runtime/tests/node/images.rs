@@ -154,11 +154,25 @@ async fn the_conformance_images(node: Node) {
     if !archive.exists() {
         return;
     }
+    let at = std::time::Instant::now();
     let names = in_time(node.runtime.images().import(&archive)).await.unwrap();
+    let bytes = node.runtime.images().disk_usage().bytes;
+    println!("speed: import of {} images, {} MB, {:?}", names.len(), bytes >> 20, at.elapsed());
     assert!(names.len() > 5, "{names:?}");
     assert_eq!(node.runtime.images().list().len(), names.len());
     let again = in_time(node.runtime.images().import(&archive)).await.unwrap();
     assert_eq!(again, names);
+    // And each of them runs.
+    let sandbox = node.sandbox().await;
+    for name in names {
+        let image = node.runtime.images().get(&name).unwrap();
+        let mut spec = node.script("").await;
+        spec.argv = runtime::resolve_argv(&[], &[], &image.config);
+        spec.image = image.id;
+        spec.user.username = image.config.user.clone();
+        let state = sandbox.start_container(spec).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        sandbox.remove_container(&state.id).await.unwrap();
+    }
 }
 
 /// A registry over plain HTTP with what the tests want it to do wrong.

@@ -149,7 +149,6 @@ impl Node {
             id,
             ..Default::default()
         }
-        .with_log_folder()
     }
 
     /// Runs a container to its end and answers its exit and its output.
@@ -188,19 +187,6 @@ impl Node {
     /// The next event.
     pub(crate) async fn event(&mut self) -> RuntimeEvent {
         in_time(self.events.recv()).await.expect("an event")
-    }
-}
-
-trait WithLogFolder {
-    fn with_log_folder(self) -> Self;
-}
-
-impl WithLogFolder for ContainerSpec {
-    fn with_log_folder(self) -> Self {
-        if let Some(dir) = self.log_path.as_ref().and_then(|p| p.parent()) {
-            std::fs::create_dir_all(dir).unwrap();
-        }
-        self
     }
 }
 
