@@ -18,6 +18,8 @@ mod path;
 mod proxy;
 mod router;
 mod server;
+#[cfg(test)]
+mod server_tests;
 pub mod status;
 mod tunnel;
 

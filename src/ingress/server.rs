@@ -22,7 +22,7 @@ use crate::io::{Watched, configure};
 use crate::proxy::Proxy;
 
 /// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an idle connection has to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// How long accepting pauses when there are no descriptors left.
@@ -272,7 +272,7 @@ async fn watch_over(
     }
 }
 
-async fn flagged(flag: &mut watch::Receiver<bool>) {
+pub(crate) async fn flagged(flag: &mut watch::Receiver<bool>) {
     let _sender_gone = flag.wait_for(|flag| *flag).await;
 }
 
@@ -294,7 +294,3 @@ pub(crate) fn tls_config(certificates: Arc<dyn ResolvesServerCert>) -> rustls::S
     }
     config
 }
-
-#[cfg(test)]
-#[path = "server_tests.rs"]
-mod tests;
