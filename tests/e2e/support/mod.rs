@@ -6,6 +6,6 @@ mod images;
 mod network;
 mod wait;
 
-pub use cluster::{Cluster, Options};
-pub use command::{Finished, run};
+pub use cluster::Cluster;
+pub use command::run;
 pub use wait::eventually;
