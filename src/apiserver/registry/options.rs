@@ -213,6 +213,9 @@ impl DeleteOptions {
                         version.unwrap_or("meta.k8s.io/v1")
                     )));
                 }
+                if !body.is_object() {
+                    return Err(Status::bad_request("the body is not a DeleteOptions object"));
+                }
                 RawDeleteOptions::deserialize(body)
                     .map_err(|error| Status::bad_request(error.to_string()))?
             }

@@ -34,6 +34,25 @@ async fn bodies_that_are_no_objects_are_400() {
             let (code, _) = server.send("POST", MAPS, kind, body).await;
             let shown = &body[..body.len().min(40)];
             assert!(code == 400 || code == 422, "{kind} {shown}: {code}");
+            let path = format!("{MAPS}/kept");
+            let (code, _) = server.send("PUT", &path, kind, body).await;
+            assert!(code == 400 || code == 422, "{kind} {shown}: {code}");
+            // No body is a deletion without options: of nothing, here.
+            let (code, _) = server.send("DELETE", &format!("{MAPS}/none"), kind, body).await;
+            assert!(matches!(code, 400 | 404 | 422), "{kind} {shown}: {code}");
+        }
+        for (path, sub) in [
+            ("pods/p", "eviction"),
+            ("pods/p", "binding"),
+            ("serviceaccounts/none", "token"),
+            ("deployments/d", "scale"),
+        ] {
+            let root = if sub == "scale" { "apis/apps/v1" } else { "api/v1" };
+            let path = format!("/{root}/namespaces/default/{path}/{sub}");
+            for method in ["POST", "PUT", "PATCH"] {
+                let (code, answer) = server.send(method, &path, "application/json", body).await;
+                assert!((400..500).contains(&code), "{method} {path}: {code} {answer}");
+            }
         }
         for kind in [
             "json-patch+json",

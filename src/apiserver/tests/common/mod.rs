@@ -37,7 +37,11 @@ pub async fn start_on(address: &str) -> Server {
     let stop = CancellationToken::new();
     let shared = Shared::open(config, options, stop.clone()).await.unwrap();
     let task = tokio::spawn(apiserver::serve(shared.clone(), listener, tls, stop.clone()));
-    Server { shared, address, kubeconfig, stop, task, dir }
+    let server = Server { shared, address, kubeconfig, stop, task, dir };
+    // What a controller makes in every namespace, without which no pod is admitted.
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    server.post(accounts, &serde_json::json!({"metadata": {"name": "default"}})).await;
+    server
 }
 
 type Prepared = (Config, authentication::Options, Arc<rustls::ServerConfig>, String);
