@@ -305,6 +305,14 @@ impl Supervisor {
                     edge.configure(&options).await?;
                     unbound = edge.serving && self.bind(edge, &options).await?;
                 }
+                () = ended(replaced.as_deref_mut()) => {
+                    tracing::warn!("replaced edge has died early");
+                    replaced = None;
+                    self.give_control(edge, path).await?;
+                    if !edge.serving {
+                        unbound = self.give_sockets(edge).await?;
+                    }
+                }
                 () = hold.as_mut(), if !edge.serving && replaced.is_none() => {
                     unbound = self.give_sockets(edge).await?;
                 }
@@ -433,6 +441,12 @@ pub(crate) async fn end(run_dir: &Path) {
     if let Some(edge) = adopt(&run_dir.join(SOCKET)).await {
         kill(&edge, Options::new(run_dir).user);
     }
+}
+
+/// Completes when an edge has ended its connection.
+async fn ended(edge: Option<&mut Edge>) {
+    let Some(edge) = edge else { return std::future::pending().await };
+    while let Ok(Some(_)) = edge.connection.receive::<ToAgent>().await {}
 }
 
 /// Tells an edge to end; its successor serves already.

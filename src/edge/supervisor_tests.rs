@@ -490,6 +490,38 @@ async fn another_build_takes_over_without_a_gap() {
 }
 
 #[tokio::test]
+async fn an_edge_that_dies_while_it_is_replaced() {
+    let node = Node::new();
+    let copy = node.folder.path().join("older");
+    std::fs::copy("/proc/self/exe", &copy).unwrap();
+    let new = node.options.borrow().command.clone();
+    node.options.send_modify(|options| {
+        options.command = edge_command(&copy, "the_edge_itself");
+    });
+    let agent = node.agent();
+    node.resolves("web", Some("10.0.0.1")).await;
+    agent.stop().await;
+    let old = node.edge().await;
+    node.options.send_modify(|options| options.command = new);
+    // The API is away: the new agent cannot tell the new edge anything.
+    let silent: Feed<dns::Update> =
+        Box::new(|sender| Box::pin(async move { sender.closed().await }));
+    let stop = CancellationToken::new();
+    let feeds = Feeds { dns: Some(silent), ingress: None };
+    let supervisor = Supervisor::new(node.options.subscribe(), feeds);
+    let task = tokio::spawn(supervisor.run(stop.clone()));
+    // The old one goes on, until it dies; then the new one serves, and says that it does not know.
+    for _ in 0..50 {
+        assert_eq!(node.ask("web").await, Some(Some("10.0.0.1".into())));
+    }
+    linux::process::kill(old, linux::signal::Signal::KILL).unwrap();
+    node.resolves("web", None).await;
+    assert_ne!(node.edge().await, old);
+    stop.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
 async fn sockets_follow_the_options() {
     let node = Node::new();
     let agent = node.agent();
