@@ -10,6 +10,7 @@ mod deployment;
 mod endpointslice;
 mod expectations;
 mod garbage;
+mod job;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
@@ -48,6 +49,7 @@ const CONTROLLERS: &[Controller] = &[
     ("deployment-controller", |context| Box::pin(deployment::run(context))),
     ("replicaset-controller", |context| Box::pin(replicaset::run(context))),
     ("daemonset-controller", |context| Box::pin(daemonset::run(context))),
+    ("job-controller", |context| Box::pin(job::run(context))),
 ];
 
 /// Runs all controllers until the context's stop.
