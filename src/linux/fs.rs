@@ -11,6 +11,9 @@ use crate::sys::{cstr, cvt, cvt_long, retry};
 /// Symbolic links followed before a path counts as a loop, as in the kernel.
 const MAX_LINKS: u32 = 40;
 
+/// How often a lookup is tried again that a mount or rename elsewhere disturbed.
+const MAX_DISTURBED: u32 = 256;
+
 /// A folder that is treated as the root of every path looked up in it.
 #[derive(Debug)]
 pub struct Root(OwnedFd);
@@ -30,15 +33,26 @@ fn open_at(
         how.flags = (flags | libc::O_CLOEXEC) as u64;
         how.mode = mode.into();
         how.resolve = resolve;
-        let fd = retry(|| {
-            cvt_long(libc::syscall(
-                libc::SYS_openat2,
-                dir.as_raw_fd(),
-                path.as_ptr(),
-                &how,
-                std::mem::size_of::<libc::open_how>(),
-            ))
-        });
+        let mut disturbed = 0;
+        let fd = loop {
+            let fd = retry(|| {
+                cvt_long(libc::syscall(
+                    libc::SYS_openat2,
+                    dir.as_raw_fd(),
+                    path.as_ptr(),
+                    &how,
+                    std::mem::size_of::<libc::open_how>(),
+                ))
+            });
+            match fd {
+                // With `..` in the path the kernel gives up when anything at all is mounted or
+                // renamed meanwhile, on a busy machine all the time.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && disturbed < MAX_DISTURBED => {
+                    disturbed += 1;
+                }
+                other => break other,
+            }
+        };
         Ok(OwnedFd::from_raw_fd(fd? as i32))
     }
 }
