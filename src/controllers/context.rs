@@ -1,6 +1,6 @@
 //! What every controller is given.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, path::PathBuf, sync::Arc};
 
 use apimachinery::Key;
 use client::{
@@ -19,6 +19,8 @@ pub struct Config {
     pub cluster_cidr: String,
     /// Whether LoadBalancer services get the addresses of the nodes.
     pub service_lb: bool,
+    /// Folder whose manifests are applied, if any are.
+    pub manifests: Option<PathBuf>,
 }
 
 /// What a controller works with. Cheap to clone.

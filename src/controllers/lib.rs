@@ -11,6 +11,7 @@ mod endpointslice;
 mod expectations;
 mod garbage;
 mod job;
+mod manifests;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
@@ -50,6 +51,7 @@ const CONTROLLERS: &[Controller] = &[
     ("replicaset-controller", |context| Box::pin(replicaset::run(context))),
     ("daemonset-controller", |context| Box::pin(daemonset::run(context))),
     ("job-controller", |context| Box::pin(job::run(context))),
+    ("manifests-controller", |context| Box::pin(manifests::run(context))),
 ];
 
 /// Runs all controllers until the context's stop.
