@@ -20,6 +20,7 @@ pub mod shared;
 pub mod subresources;
 pub mod table;
 pub mod verbs;
+pub mod webhook;
 
 pub use self::http::{
     listener::serve,

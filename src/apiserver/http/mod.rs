@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod body;
+pub mod client;
 pub mod decode;
 pub mod gzip;
 pub mod info;

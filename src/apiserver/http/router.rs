@@ -208,6 +208,19 @@ async fn other(
         "api" | "apis" => return discovery::answer(server, path, query, &parts.headers),
         "openapi" => return openapi::answer(server, path, query, &parts.headers).await,
         "healthz" | "livez" | "readyz" => health::answer(server, path, query),
+        ".well-known" if path == "/.well-known/openid-configuration" => {
+            let tokens = &server.authenticator.tokens;
+            let keys = format!("https://{}/openid/v1/jwks", server.config.advertise);
+            let document = tokens.keys().discovery(tokens.issuer(), &keys);
+            answer::respond(StatusCode::OK, Format::default(), &document)
+        }
+        "openid" if path == "/openid/v1/jwks" => {
+            let keys = server.authenticator.tokens.keys().jwks();
+            let mut response = answer::respond(StatusCode::OK, Format::default(), &keys);
+            let kind = HeaderValue::from_static("application/jwk-set+json");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
         "version" => {
             let format = accept::negotiate(&parts.headers, query, false).unwrap_or_default();
             answer::respond(StatusCode::OK, format, &discovery::version())

@@ -5,8 +5,10 @@ use std::fmt::Write;
 use apimachinery::{Object, Status};
 use serde_json::Value;
 
-use super::Target;
-use crate::registry::{Call, modify::stored_value};
+use crate::{
+    http::client::Target,
+    registry::{Call, modify::stored_value},
+};
 
 /// The kubelet's port where the node does not tell.
 const PORT: u16 = 10250;
@@ -149,7 +151,7 @@ fn target(call: &Call<'_>, node: &str, path: &str, query: &str) -> Result<Target
     let Some(tls) = call.server.config.kubelet_tls.clone() else {
         return Err(Status::unavailable("this server has no credentials for kubelets"));
     };
-    Ok(Target { host, port, tls: Some(tls), path: format!("{path}{query}") })
+    Ok(Target { host, port, name: None, tls: Some(tls), path: format!("{path}{query}") })
 }
 
 /// How the node's kubelet is reached.

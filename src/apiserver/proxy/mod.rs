@@ -1,16 +1,15 @@
 //! Requests that others answer: kubelets (logs, exec, attach, port-forward, node proxy), pods and
 //! Services. Each file finds one kind of target; [`forward`] does the rest.
 
-mod forward;
+pub(crate) mod forward;
 mod kubelet;
 mod pod;
 mod rewrite;
+pub(crate) mod service;
 mod websocket;
 
-use std::sync::Arc;
-
 use apimachinery::{GroupVersionKind, Status};
-use http::request::Parts;
+use http::{HeaderMap, request::Parts};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -18,18 +17,6 @@ use crate::{
     http::{body::Response, decode::Payload},
     registry::Call,
 };
-
-/// Where a request goes.
-pub struct Target {
-    /// IP address or name, without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// TLS, where it is spoken.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// Path and query.
-    pub path: String,
-}
 
 /// Answers a request on a subresource that someone else serves.
 ///
@@ -52,14 +39,15 @@ pub async fn answer(call: &Call<'_>, parts: &mut Parts, body: Payload) -> Result
             if forward::is_upgrade(call.headers) {
                 return websocket::stream(call, parts, target).await;
             }
-            forward::send(call, parts, Payload::Bytes(bytes::Bytes::new()), target).await
+            let nothing = Payload::Bytes(bytes::Bytes::new());
+            forward::send(call.server, call.headers, parts, nothing, target, HeaderMap::new()).await
         }
         ("pods", "exec" | "attach" | "portforward") => {
             let target = kubelet::stream(call)?;
             if !forward::is_upgrade(call.headers) {
                 return Err(Status::bad_request("Upgrade request required"));
             }
-            forward::send(call, parts, body, target).await
+            forward::send(call.server, call.headers, parts, body, target, HeaderMap::new()).await
         }
         ("nodes", _) => {
             let path = path_behind(parts, call);

@@ -2,12 +2,13 @@
 //! are turned into paths below the proxy.
 
 use apimachinery::Status;
-use http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
-use super::{Target, forward};
+use super::forward;
 use crate::{
     http::{
         body::{Body, Response},
+        client::Target,
         decode::Payload,
     },
     registry::Call,
@@ -30,7 +31,9 @@ pub(super) async fn send(
     }
     target.path.push_str(&query(parts));
     let (host, port) = (target.host.clone(), target.port);
-    let mut response = forward::send(call, parts, body, target).await?;
+    let nothing = HeaderMap::new();
+    let mut response =
+        forward::send(call.server, call.headers, parts, body, target, nothing).await?;
     let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
     if let Some(inside) = location.and_then(|location| inside(location, &host, port))
         && let Ok(value) = HeaderValue::from_str(&format!("{prefix}{inside}"))

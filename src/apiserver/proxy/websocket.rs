@@ -11,9 +11,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::debug;
 
-use super::{Target, forward};
 use crate::{
-    http::body::{Body, Response},
+    http::{
+        body::{Body, Response},
+        client::{self, Target},
+    },
     registry::Call,
 };
 
@@ -35,7 +37,7 @@ pub(super) async fn stream(
         .get(header::SEC_WEBSOCKET_KEY)
         .ok_or_else(|| Status::bad_request("only WebSocket upgrades can be had here"))?;
     let protocol = protocol(call.headers);
-    let response = forward::fetch(&target).await?;
+    let response = client::get(&target, "*/*").await?;
     if !response.status().is_success() {
         let (head, body) = response.into_parts();
         return Ok(Response::from_parts(head, Body::Proxied(body)));
