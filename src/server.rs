@@ -123,6 +123,11 @@ impl Server {
         if !options.disabled(Part::Scheduler) {
             self.parts.push(tokio::spawn(scheduler::run(informers.clone(), self.stop.clone())));
         }
+        if !options.disabled(Part::Ingress) {
+            let edge = UserInfo::component("system:knarr:edge", &[]);
+            let informers = Informers::new(self.client(&edge), self.stop.clone());
+            self.parts.push(tokio::spawn(ingress::status::run(informers, self.stop.clone())));
+        }
         informers.client().clone()
     }
 
