@@ -1,0 +1,168 @@
+//! Conversion webhooks, asked for real over TLS.
+
+mod common;
+
+use std::{convert::Infallible, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// `spec.host` of v1 is `spec.address.host` of v2.
+fn convert(mut object: Value, to: &str) -> Value {
+    if to.ends_with("/v2") {
+        if let Some(host) = object["spec"]["host"].as_str().map(ToOwned::to_owned) {
+            object["spec"] = json!({"address": {"host": host}});
+        }
+    } else if let Some(host) = object["spec"]["address"]["host"].as_str().map(ToOwned::to_owned) {
+        object["spec"] = json!({"host": host});
+    }
+    object["apiVersion"] = json!(to);
+    object
+}
+
+async fn answer(
+    request: http::Request<Incoming>,
+) -> Result<http::Response<Full<Bytes>>, Infallible> {
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let review: Value = serde_json::from_slice(&body).unwrap();
+    let request = &review["request"];
+    let to = request["desiredAPIVersion"].as_str().unwrap();
+    let objects = request["objects"].as_array().unwrap();
+    let refused = objects.iter().any(|object| object["metadata"]["name"] == "poison");
+    let result = match refused {
+        true => json!({"status": "Failure", "message": "poison"}),
+        false => json!({"status": "Success"}),
+    };
+    let converted: Vec<Value> = objects.iter().map(|o| convert(o.clone(), to)).collect();
+    let answer = json!({"kind": "ConversionReview", "apiVersion": review["apiVersion"],
+        "response": {"uid": request["uid"], "convertedObjects": converted, "result": result}});
+    Ok(http::Response::new(Full::from(answer.to_string())))
+}
+
+/// Starts the webhook and returns its `clientConfig`.
+async fn webhook(server: &common::Server) -> Value {
+    let pki = pki::cluster::ClusterPki::load_or_create(&server.dir.path().join("tls")).unwrap();
+    let names = pki::AltNames::new(["127.0.0.1"]);
+    let identity = pki.node_serving("hook", names).unwrap();
+    let chain = pki::pem::certificates(&identity.certificate).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let chain = chain.into_iter().map(Into::into).collect();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service_fn(answer))
+                    .await;
+            });
+        }
+    });
+    json!({"url": format!("https://{address}/convert"), "caBundle": STANDARD.encode(pki.authority.pem())})
+}
+
+async fn define(server: &common::Server) {
+    let open = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {
+        "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}});
+    let config = webhook(server).await;
+    let definition = json!({
+        "metadata": {"name": "hosts.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "hosts", "kind": "Host"},
+            "conversion": {"strategy": "Webhook", "webhook": {
+                "clientConfig": config, "conversionReviewVersions": ["v1"]}},
+            "versions": [
+                {"name": "v1", "served": true, "storage": true, "schema": open},
+                {"name": "v2", "served": true, "storage": false, "schema": open}]},
+    });
+    let (code, made) = server.post(DEFINITIONS, &definition).await;
+    assert_eq!(code, 201, "{made}");
+    for _ in 0..1000 {
+        if server.get(&path("v2")).await.0 == 200 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never served");
+}
+
+fn path(version: &str) -> String {
+    format!("/apis/example.com/{version}/namespaces/default/hosts")
+}
+
+#[tokio::test]
+async fn every_verb_converts() {
+    let server = common::start().await;
+    define(&server).await;
+    let (code, made) = server
+        .post(
+            &path("v1"),
+            &json!({"metadata": {"name": "a"}, "kind": "Host",
+            "apiVersion": "example.com/v1", "spec": {"host": "one"}}),
+        )
+        .await;
+    assert_eq!(code, 201, "{made}");
+    let (_, read) = server.get(&format!("{}/a", path("v2"))).await;
+    assert_eq!(
+        (&read["apiVersion"], &read["spec"]),
+        (&json!("example.com/v2"), &json!({"address": {"host": "one"}}))
+    );
+    assert_eq!(read["metadata"]["uid"], made["metadata"]["uid"]);
+
+    let second = json!({"metadata": {"name": "b"}, "kind": "Host", "apiVersion": "example.com/v2",
+        "spec": {"address": {"host": "two"}}});
+    let (code, made) = server.post(&path("v2"), &second).await;
+    assert_eq!((code, &made["spec"]["address"]["host"]), (201, &json!("two")), "{made}");
+    let (_, stored) = server.get(&format!("{}/b", path("v1"))).await;
+    assert_eq!(stored["spec"], json!({"host": "two"}));
+    let (_, list) = server.get(&path("v2")).await;
+    let hosts: Vec<_> =
+        list["items"].as_array().unwrap().iter().map(|i| &i["spec"]["address"]["host"]).collect();
+    assert_eq!(hosts, ["one", "two"]);
+    let patch = json!({"spec": {"address": {"host": "three"}}});
+    let (code, patched) =
+        server.patch(&format!("{}/a", path("v2")), "merge-patch+json", &patch).await;
+    assert_eq!((code, &patched["spec"]["address"]["host"]), (200, &json!("three")), "{patched}");
+    let (_, stored) = server.get(&format!("{}/a", path("v1"))).await;
+    assert_eq!(stored["spec"], json!({"host": "three"}));
+}
+
+#[tokio::test]
+async fn a_refusal_is_told() {
+    let server = common::start().await;
+    define(&server).await;
+    server
+        .post(
+            &path("v1"),
+            &json!({"metadata": {"name": "poison"}, "kind": "Host",
+        "apiVersion": "example.com/v1", "spec": {}}),
+        )
+        .await;
+    let (code, status) = server.get(&format!("{}/poison", path("v2"))).await;
+    assert_eq!(code, 500);
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message.contains("conversion webhook for example.com/Host failed: poison"),
+        "{message}"
+    );
+    assert_eq!(server.get(&format!("{}/poison", path("v1"))).await.0, 200);
+}
