@@ -117,6 +117,7 @@ impl Server {
             root_ca: pki.authority.pem(),
             cluster_cidr: options.cluster_cidr.to_string(),
             service_lb: !options.disabled(Part::Servicelb),
+            manifests: Some(options.directories.data_dir.join("server/manifests")),
         };
         let context = controllers::Context::new(informers.clone(), config, self.stop.clone());
         self.parts.push(tokio::spawn(controllers::run(context)));
