@@ -1,9 +1,7 @@
 //! Reading pods: what several parts of the kubelet ask of a pod's spec and status.
 
 use k8s_openapi::{
-    api::core::v1::{
-        Container, ContainerStatus, EphemeralContainer, ObjectReference, Pod, PodSpec,
-    },
+    api::core::v1::{Container, EphemeralContainer, ObjectReference, Pod, PodSpec},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
@@ -203,14 +201,6 @@ pub(crate) fn container_reference(pod: &Pod, kind: Kind, name: &str) -> ObjectRe
         Kind::Ephemeral => "ephemeralContainers",
     };
     ObjectReference { field_path: Some(format!("spec.{list}{{{name}}}")), ..pod_reference(pod) }
-}
-
-/// The status of the container called `name`.
-pub(crate) fn container_status<'a>(
-    statuses: Option<&'a Vec<ContainerStatus>>,
-    name: &str,
-) -> Option<&'a ContainerStatus> {
-    statuses?.iter().find(|s| s.name == name)
 }
 
 /// The present, cut to whole seconds as the API stores it.

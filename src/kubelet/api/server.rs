@@ -201,6 +201,7 @@ impl Server {
             ["healthz" | "livez" | "readyz", ..] if get => text(StatusCode::OK, "ok"),
             ["pods"] if get => self.list_pods(),
             ["stats", "summary"] if get => json(&stats::summary(&self.shared).await),
+            ["metrics"] if get => text(StatusCode::OK, stats::own_metrics(&self.shared)),
             ["metrics", "resource"] if get => {
                 text(StatusCode::OK, stats::resource_metrics(&self.shared).await)
             }

@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::SystemTime};
 
 use jiff::Timestamp;
-use runtime::{CgroupStats, SandboxStats};
+use runtime::{CgroupStats, Sandbox, SandboxStats, Status};
 use serde_json::{Value, json};
 
 use crate::{images::gc::Disk, node::machine, shared::Shared};
@@ -122,6 +122,28 @@ pub(super) async fn summary(shared: &Shared) -> Value {
         },
         "pods": pods,
     })
+}
+
+/// The body of `/metrics`: what the kubelet says of itself.
+pub(super) fn own_metrics(shared: &Shared) -> String {
+    let sandboxes = shared.runtime.sandboxes();
+    let containers: Vec<_> = sandboxes.iter().flat_map(Sandbox::containers).collect();
+    let running = containers.iter().filter(|c| c.status == Status::Running).count();
+    let exited = containers.len() - running;
+    let node = &shared.config.node_name;
+    format!(
+        "# HELP kubelet_node_name [ALPHA] The node's name. The count is always 1.\n\
+         # TYPE kubelet_node_name gauge\n\
+         kubelet_node_name{{node=\"{node}\"}} 1\n\
+         # HELP kubelet_running_pods [ALPHA] Number of pods that have a running pod sandbox\n\
+         # TYPE kubelet_running_pods gauge\n\
+         kubelet_running_pods {}\n\
+         # HELP kubelet_running_containers [ALPHA] Number of containers currently running\n\
+         # TYPE kubelet_running_containers gauge\n\
+         kubelet_running_containers{{container_state=\"running\"}} {running}\n\
+         kubelet_running_containers{{container_state=\"exited\"}} {exited}\n",
+        sandboxes.len(),
+    )
 }
 
 /// The body of `/metrics/resource`: what metrics servers read.

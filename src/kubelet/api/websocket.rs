@@ -11,6 +11,7 @@ use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -32,6 +33,8 @@ const CHANNELS: [&str; 5] = [
 ];
 /// The number of a message of v5 that closes the channel named after it.
 const CLOSE: u8 = 255;
+/// Bytes of a tunnel that may wait.
+const TUNNEL: usize = 32 << 10;
 
 /// What was agreed with the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +106,8 @@ pub(super) fn accept(headers: &HeaderMap, protocol: &str) -> Answer {
     }
 }
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+/// An accepted connection.
+pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// The connection of an accepted request.
 pub(super) async fn open(request: Request<Incoming>) -> Option<Socket> {
@@ -116,6 +120,41 @@ pub(super) async fn open(request: Request<Incoming>) -> Option<Socket> {
             None
         }
     }
+}
+
+/// A connection whose messages are but pieces of a stream of bytes.
+pub(super) fn tunnel(socket: Socket) -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(TUNNEL);
+    tokio::spawn(async move {
+        let (mut to_client, mut from_client) = socket.split();
+        let (mut reader, mut writer) = tokio::io::split(theirs);
+        let incoming = async {
+            while let Some(Ok(message)) = from_client.next().await {
+                let written = match message {
+                    Message::Binary(bytes) => writer.write_all(&bytes).await,
+                    Message::Close(_) => break,
+                    _ => Ok(()),
+                };
+                if written.is_err() {
+                    break;
+                }
+            }
+            let _ = writer.shutdown().await;
+        };
+        let outgoing = async {
+            let mut buffer = vec![0; TUNNEL];
+            while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+                let message = Message::binary(buffer[..count].to_vec());
+                if to_client.send(message).await.is_err() {
+                    return;
+                }
+            }
+            let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            let _ = to_client.send(Message::Close(Some(frame))).await;
+        };
+        tokio::join!(incoming, outgoing);
+    });
+    ours
 }
 
 /// What a client sends.

@@ -16,6 +16,7 @@ use crate::config::KubeletConfig;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Disk {
     pub(crate) capacity: u64,
+    pub(crate) used: u64,
     pub(crate) available: u64,
     pub(crate) inodes: u64,
     pub(crate) inodes_free: u64,
@@ -28,10 +29,25 @@ impl Disk {
         let block = stat.fragment_size();
         Ok(Self {
             capacity: stat.blocks() * block,
+            used: stat.blocks().saturating_sub(stat.blocks_free()) * block,
             available: stat.blocks_available() * block,
             inodes: stat.files(),
             inodes_free: stat.files_available(),
         })
+    }
+
+    /// What is there to be used or is used. What is kept back for root, or by a quota, does not
+    /// count: no removal gives it back.
+    fn usable(&self) -> u64 {
+        self.used + self.available
+    }
+
+    /// How much of what can be used is left, in percent.
+    pub(crate) fn percent_available(&self) -> f64 {
+        match self.usable() {
+            0 => 100.0,
+            usable => self.available as f64 * 100.0 / usable as f64,
+        }
     }
 }
 
@@ -43,10 +59,9 @@ fn choose(
     config: &KubeletConfig,
     now: SystemTime,
 ) -> Vec<String> {
-    let percent = |part: u8| disk.capacity / 100 * u64::from(part);
-    let used = disk.capacity.saturating_sub(disk.available);
-    let mut to_free = if used >= percent(config.image_gc_high) && disk.capacity > 0 {
-        used.saturating_sub(percent(config.image_gc_low))
+    let percent = |part: u8| disk.usable() / 100 * u64::from(part);
+    let mut to_free = if disk.used >= percent(config.image_gc_high) && disk.usable() > 0 {
+        disk.used.saturating_sub(percent(config.image_gc_low))
     } else {
         0
     };
@@ -108,7 +123,13 @@ mod tests {
         };
         let usage = [image("old", 900, false), image("used", 800, true), image("new", 10, false)];
         let config = KubeletConfig::default();
-        let disk = |available| Disk { capacity: 1000, available, ..Disk::default() };
+        // A third is kept back from everybody.
+        let disk = |available| Disk {
+            capacity: 1500,
+            used: 1000 - available,
+            available,
+            ..Disk::default()
+        };
         assert!(choose(&usage, disk(200), &config, now).is_empty());
         assert_eq!(choose(&usage, disk(150), &config, now), ["old"]);
         assert_eq!(choose(&usage, disk(100), &config, now), ["old", "new"]);

@@ -210,7 +210,7 @@ impl Watcher {
             if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }
         };
         let memory = usage.memory_available < eviction.memory_available;
-        let space = percent(disk.available, disk.capacity);
+        let space = disk.percent_available();
         let full = space < eviction.nodefs_available.min(eviction.imagefs_available)
             || percent(disk.inodes_free, disk.inodes) < eviction.nodefs_inodes_free;
         let free_threads = usage.max_threads.saturating_sub(usage.threads);

@@ -92,16 +92,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// The sum of the CPU requests of all pods but guaranteed ones would be wrong: `burstable` says
-    /// which count. In thousandths of a CPU.
-    pub(crate) fn cpu_of(&self, uids: &[String]) -> i64 {
-        let claims = self.lock();
-        uids.iter()
-            .filter_map(|uid| claims.get(uid)?.requests.get("cpu"))
-            .map(Quantity::milli_value)
-            .sum()
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Claim>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }

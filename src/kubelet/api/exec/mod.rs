@@ -1,7 +1,10 @@
 //! Commands in containers, and connections to what runs in them.
 
+mod over_spdy;
+
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use runtime::{ExecSession, ExecSpec, Sandbox, Status, StreamReader, StreamWriter};
 use serde_json::{Value, json};
 use tokio::{
@@ -17,22 +20,22 @@ use super::{
 };
 use crate::podspec::PodExt;
 
-pub(super) const STDIN: u8 = 0;
-pub(super) const STDOUT: u8 = 1;
-pub(super) const STDERR: u8 = 2;
-pub(super) const ERROR: u8 = 3;
-pub(super) const RESIZE: u8 = 4;
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
 
 /// Bytes passed on at a time.
 const CHUNK: usize = 32 << 10;
 
 /// Which streams a client wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Streams {
-    pub(super) stdin: bool,
-    pub(super) stdout: bool,
-    pub(super) stderr: bool,
-    pub(super) tty: bool,
+struct Streams {
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+    tty: bool,
 }
 
 impl Streams {
@@ -54,17 +57,17 @@ impl Streams {
 }
 
 /// What is to be connected.
-pub(super) enum Job {
+enum Job {
     Exec(Vec<String>),
     Attach,
 }
 
 /// A running container and what to do with it.
-pub(super) struct Command {
-    pub(super) sandbox: Sandbox,
-    pub(super) id: String,
-    pub(super) job: Job,
-    pub(super) streams: Streams,
+struct Command {
+    sandbox: Sandbox,
+    id: String,
+    job: Job,
+    streams: Streams,
 }
 
 pub(super) async fn exec(
@@ -133,14 +136,23 @@ fn start(
         return websocket::accept(&headers, protocol.name);
     }
     if spdy::wanted(&headers) {
-        return spdy::exec(server, command, request);
+        let Some(protocol) = spdy::negotiate(&headers, &over_spdy::PROTOCOLS) else {
+            return spdy::refuse(&over_spdy::PROTOCOLS);
+        };
+        server.tasks.spawn(async move {
+            match hyper::upgrade::on(request).await {
+                Ok(upgraded) => over_spdy::run(command, TokioIo::new(upgraded), protocol).await,
+                Err(error) => debug!(%error, "connection not upgraded"),
+            }
+        });
+        return spdy::accept(protocol);
     }
     text(StatusCode::BAD_REQUEST, "Upgrade request required")
 }
 
 impl Command {
     /// Begins. The error is the message of the client's Status.
-    pub(super) async fn begin(&self) -> Result<ExecSession, String> {
+    async fn begin(&self) -> Result<ExecSession, String> {
         let begun = match &self.job {
             Job::Exec(argv) => {
                 let spec = ExecSpec {
@@ -163,7 +175,7 @@ impl Command {
     }
 
     /// The Status that ends the session of this command.
-    pub(super) fn status(&self, ended: Result<i32, String>) -> Value {
+    fn status(&self, ended: Result<i32, String>) -> Value {
         match (&self.job, ended) {
             (_, Err(message)) => internal_error(&message),
             (Job::Exec(argv), Ok(code)) if code != 0 => json!({
@@ -202,7 +214,7 @@ struct Size {
 }
 
 /// Sets the terminal's size from a message of the resize channel.
-pub(super) fn resize(session: &ExecSession, message: &[u8]) {
+fn resize(session: &ExecSession, message: &[u8]) {
     for size in serde_json::Deserializer::from_slice(message).into_iter::<Size>().flatten() {
         if let Err(error) = session.resize(size.width, size.height) {
             debug!(%error, "terminal not resized");
@@ -211,11 +223,7 @@ pub(super) fn resize(session: &ExecSession, message: &[u8]) {
 }
 
 /// Passes on what a stream holds as messages of a channel, to its end.
-pub(super) async fn pump(
-    stream: Option<StreamReader>,
-    channel: u8,
-    out: mpsc::Sender<(u8, Vec<u8>)>,
-) {
+async fn pump(stream: Option<StreamReader>, channel: u8, out: mpsc::Sender<(u8, Vec<u8>)>) {
     let Some(mut stream) = stream else { return };
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -233,7 +241,7 @@ pub(super) async fn pump(
 }
 
 /// Writes to a process; it may have closed its end.
-pub(super) async fn feed(stdin: &mut Option<StreamWriter>, data: &[u8]) {
+async fn feed(stdin: &mut Option<StreamWriter>, data: &[u8]) {
     if let Some(writer) = stdin
         && writer.write_all(data).await.is_err()
     {
@@ -243,7 +251,7 @@ pub(super) async fn feed(stdin: &mut Option<StreamWriter>, data: &[u8]) {
 
 async fn over_websocket(
     command: Command,
-    socket: tokio_tungstenite::WebSocketStream<hyper_util::rt::TokioIo<hyper::upgrade::Upgraded>>,
+    socket: websocket::Socket,
     protocol: websocket::Protocol,
 ) {
     let (mut reader, mut writer) = websocket::split(socket, protocol);
@@ -303,17 +311,19 @@ async fn finish(
     protocol: websocket::Protocol,
     mut writer: websocket::Writer,
 ) {
-    let status = command.status(ended);
-    let message = if protocol.tells_status() {
-        status.to_string()
-    } else {
-        // The oldest clients are told of failures only, in words.
-        status.get("message").and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
+    let message = last_words(&command.status(ended), protocol.tells_status());
     if !message.is_empty() && writer.send(ERROR, message.as_bytes()).await.is_err() {
         return;
     }
     writer.close().await;
+}
+
+/// What a client is told at the end; the oldest are told of failures only, in words.
+fn last_words(status: &Value, as_status: bool) -> String {
+    match as_status {
+        true => status.to_string(),
+        false => status.get("message").and_then(Value::as_str).unwrap_or_default().to_owned(),
+    }
 }
 
 #[cfg(test)]
