@@ -9,7 +9,9 @@ use serde_json::{Number, Value};
 /// What is wrong with the text.
 pub fn parse(text: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
-    serde_saphyr::from_str(text).map_err(|error| {
+    // YAML 1.1, as upstream reads it: `0755` is a file mode in octal.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         // The first line without its position; the rest is a picture of the text.
         let text = error.to_string();
         let line = text.lines().next().unwrap_or_default();
