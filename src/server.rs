@@ -211,6 +211,7 @@ fn api_config(
         cluster_domain: options.cluster_domain.clone(),
         node_ports: ports.first..=ports.last,
         kubelet_tls: Some(crate::tls::client(&pki.authority, &pki.kubelet_client()?)?),
+        front_proxy: Some(client_identity(&pki.front_proxy_client()?)?),
     })
 }
 
@@ -228,6 +229,11 @@ fn tls_identity(pki: &ClusterPki, serving: &Identity) -> Result<apiserver::Ident
     let (chain, key) = crate::tls::material(serving)?;
     let client_authorities = vec![pki.authority.certificate().subject_der.clone()];
     Ok(apiserver::Identity { chain, key, client_authorities })
+}
+
+fn client_identity(identity: &Identity) -> Result<apiserver::ClientIdentity, ServerError> {
+    let (chain, key) = crate::tls::material(identity)?;
+    Ok(apiserver::ClientIdentity { chain, key })
 }
 
 fn write_kubeconfig(options: &ServerOptions, pki: &ClusterPki) -> Result<(), ServerError> {

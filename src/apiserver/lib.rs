@@ -1,6 +1,7 @@
 //! The Kubernetes API: HTTP, authentication, authorization, admission and the registry.
 
 pub mod admission;
+pub mod aggregator;
 pub mod allocators;
 pub mod authentication;
 pub mod authorization;
@@ -23,6 +24,7 @@ pub mod verbs;
 pub mod webhook;
 
 pub use self::http::{
+    client::ClientIdentity,
     listener::serve,
     tls::{Identity, server_config},
 };

@@ -15,10 +15,12 @@ use storage::{Collection, OpenError, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    aggregator::{self, Aggregator},
     allocators::{Allocators, CidrError},
     authentication::{self, Authenticator},
     authorization::Authorizer,
     bootstrap, crd,
+    http::client::ClientIdentity,
     metrics::Metrics,
     registry::{catalog, resources::Resources},
 };
@@ -39,6 +41,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// How kubelets are reached: their CA and the certificate that this server shows them.
     pub kubelet_tls: Option<Arc<rustls::ClientConfig>>,
+    /// What aggregated API servers know this server by, and take its word for who asks.
+    pub front_proxy: Option<ClientIdentity>,
 }
 
 /// State shared by all requests.
@@ -53,6 +57,8 @@ pub struct Shared {
     pub authenticator: Authenticator,
     /// Who may do what.
     pub authorizer: Authorizer,
+    /// What other servers serve.
+    pub aggregator: Aggregator,
     /// Cluster addresses and node ports of Services.
     pub allocators: Allocators,
     /// Counts of what was asked.
@@ -114,6 +120,7 @@ impl Shared {
             resources,
             authenticator,
             authorizer,
+            aggregator: Aggregator::default(),
             allocators,
             metrics: Metrics::default(),
             stop,
@@ -123,6 +130,7 @@ impl Shared {
         bootstrap::run(&server).await.map_err(|status| StartError::Bootstrap(status.message))?;
         let _ = crd::controller::reconcile(&server).await;
         tokio::spawn(crd::controller::run(server.clone()));
+        tokio::spawn(aggregator::controller::run(server.clone()));
         server.ready.store(true, Ordering::Release);
         Ok(server)
     }

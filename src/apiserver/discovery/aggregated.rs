@@ -1,10 +1,13 @@
 //! Aggregated discovery: everything in one document for `/api` and one for `/apis`.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, header};
 use serde_json::{Value, json};
 
 use super::{plain, tagged};
 use crate::{
+    aggregator::Remote,
     http::body::Response,
     registry::{
         resource::{Resource, Version},
@@ -34,7 +37,13 @@ pub fn wanted(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// The document.
-pub fn answer(table: &Table, core: bool, version: &'static str, headers: &HeaderMap) -> Response {
+pub fn answer(
+    table: &Table,
+    remotes: &[Arc<Remote>],
+    core: bool,
+    version: &'static str,
+    headers: &HeaderMap,
+) -> Response {
     let mut items = Vec::new();
     if core {
         items.push(json!({
@@ -43,13 +52,24 @@ pub fn answer(table: &Table, core: bool, version: &'static str, headers: &Header
                 "freshness": "Current" }],
         }));
     } else {
-        for group in plain::group_list(table) {
+        for group in plain::group_list(table, remotes) {
             let versions: Vec<Value> = group
                 .versions
                 .iter()
                 .map(|version| {
-                    json!({ "version": &**version, "freshness": "Current",
-                        "resources": resources(table, &group.name, version) })
+                    let other =
+                        remotes.iter().find(|r| *r.group == *group.name && *r.version == **version);
+                    let freshness = match other {
+                        Some(remote) if !remote.available => "Stale",
+                        _ => "Current",
+                    };
+                    let resources = match other {
+                        Some(remote) => of_remote(remote),
+                        None => resources(table, &group.name, version),
+                    };
+                    json!({
+                        "version": &**version, "freshness": freshness, "resources": resources,
+                    })
                 })
                 .collect();
             items.push(json!({
@@ -80,6 +100,48 @@ fn resources(table: &Table, group: &str, version: &str) -> Vec<Value> {
             Some(entry(resource, served))
         })
         .collect()
+}
+
+/// The resources of another server, from the plain form in which it was asked.
+fn of_remote(remote: &Remote) -> Vec<Value> {
+    let all = remote.resources["resources"].as_array().map_or(&[][..], Vec::as_slice);
+    let name = |entry: &Value| entry["name"].as_str().unwrap_or_default().to_owned();
+    let kind = |entry: &Value| {
+        let text = |field: &str, own: &str| entry[field].as_str().unwrap_or(own).to_owned();
+        json!({
+            "group": text("group", &remote.group), "version": text("version", &remote.version),
+            "kind": entry["kind"],
+        })
+    };
+    let mut resources = Vec::new();
+    for entry in all.iter().filter(|entry| !name(entry).contains('/')) {
+        let prefix = format!("{}/", name(entry));
+        let mut resource = json!({
+            "resource": entry["name"], "singularResource": entry["singularName"],
+            "verbs": entry["verbs"], "responseKind": kind(entry),
+            "scope": if entry["namespaced"] == true { "Namespaced" } else { "Cluster" },
+        });
+        for field in ["shortNames", "categories"] {
+            if entry[field].is_array() {
+                resource[field] = entry[field].clone();
+            }
+        }
+        let subresources: Vec<Value> = all
+            .iter()
+            .filter_map(|sub| {
+                let name = name(sub);
+                let name = name.strip_prefix(&prefix)?;
+                Some(json!({
+                    "subresource": name, "verbs": sub["verbs"], "responseKind": kind(sub),
+                }))
+            })
+            .collect();
+        if !subresources.is_empty() {
+            resource["subresources"] = subresources.into();
+        }
+        resources.push(resource);
+    }
+    resources
 }
 
 fn entry(resource: &Resource, version: &Version) -> Value {

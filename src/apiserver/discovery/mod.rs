@@ -32,20 +32,21 @@ pub fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, Status> {
     let table = server.resources.table_owned();
+    let remotes = server.aggregator.remotes();
     let mut steps = path.trim_start_matches('/').split('/');
     let root = steps.next().unwrap_or_default();
     let rest: Vec<&str> = steps.collect();
     if rest.is_empty()
         && let Some(version) = aggregated::wanted(headers)
     {
-        return Ok(aggregated::answer(&table, root == "api", version, headers));
+        return Ok(aggregated::answer(&table, &remotes, root == "api", version, headers));
     }
     let format = accept::negotiate(headers, query, true)?;
     let value = match (root, rest.as_slice()) {
         ("api", []) => plain::api_versions(server),
         ("api", [version]) => plain::resources(&table, "", version),
-        ("apis", []) => Some(plain::groups(&table)),
-        ("apis", [group]) => plain::group(&table, group),
+        ("apis", []) => Some(plain::groups(&table, &remotes)),
+        ("apis", [group]) => plain::group(&table, &remotes, group),
         ("apis", [group, version]) => plain::resources(&table, group, version),
         _ => None,
     };
@@ -82,7 +83,7 @@ fn platform() -> String {
 pub fn paths(server: &Shared) -> Response {
     let table = server.resources.table();
     let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
-    for group in plain::group_list(&table) {
+    for group in plain::group_list(&table, &server.aggregator.remotes()) {
         paths.push(format!("/apis/{}", group.name));
         paths
             .extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));

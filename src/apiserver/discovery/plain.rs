@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Shared,
+    aggregator::Remote,
     registry::{resource::Resource, resources::Table},
 };
 
@@ -18,21 +19,26 @@ pub struct Group {
     pub versions: Vec<Arc<str>>,
 }
 
-/// The groups but the core one, in order.
-pub fn group_list(table: &Table) -> Vec<Group> {
+/// The groups but the core one, in order; those of other servers last.
+pub fn group_list(table: &Table, remotes: &[Arc<Remote>]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for resource in table.all.iter().filter(|r| !r.group_resource.group.is_empty()) {
-        let name = &resource.group_resource.group;
-        let at = groups.iter().position(|group| group.name == *name).unwrap_or_else(|| {
-            groups.push(Group { name: name.clone(), versions: Vec::new() });
+    let mut add = |name: &str, version: &str| {
+        let at = groups.iter().position(|group| *group.name == *name).unwrap_or_else(|| {
+            groups.push(Group { name: name.into(), versions: Vec::new() });
             groups.len() - 1
         });
-        for version in &resource.versions {
-            let versions = &mut groups[at].versions;
-            if !versions.contains(&version.gvk.version) {
-                versions.push(version.gvk.version.clone());
-            }
+        let versions = &mut groups[at].versions;
+        if !versions.iter().any(|known| **known == *version) {
+            versions.push(version.into());
         }
+    };
+    for resource in table.all.iter().filter(|r| !r.group_resource.group.is_empty()) {
+        for version in &resource.versions {
+            add(&version.gvk.group, &version.gvk.version);
+        }
+    }
+    for remote in remotes {
+        add(&remote.group, &remote.version);
     }
     for group in &mut groups {
         group.versions.sort_by_key(|version| std::cmp::Reverse(version_priority(version)));
@@ -76,14 +82,14 @@ fn group_value(group: &Group) -> Value {
 }
 
 /// `/apis`.
-pub fn groups(table: &Table) -> Value {
-    let groups: Vec<Value> = group_list(table).iter().map(group_value).collect();
+pub fn groups(table: &Table, remotes: &[Arc<Remote>]) -> Value {
+    let groups: Vec<Value> = group_list(table, remotes).iter().map(group_value).collect();
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
 }
 
 /// `/apis/GROUP`.
-pub fn group(table: &Table, name: &str) -> Option<Value> {
-    let groups = group_list(table);
+pub fn group(table: &Table, remotes: &[Arc<Remote>], name: &str) -> Option<Value> {
+    let groups = group_list(table, remotes);
     let mut value = group_value(groups.iter().find(|group| &*group.name == name)?);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();

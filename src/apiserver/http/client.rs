@@ -9,7 +9,7 @@ use std::{
 
 use apimachinery::Status;
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::{body::Incoming, client::conn::http1};
@@ -192,13 +192,18 @@ pub fn unreachable(target: &Target, error: &dyn std::fmt::Display) -> Status {
 ///
 /// # Errors
 /// 503 when the target cannot be reached.
-pub async fn get(target: &Target, accept: &str) -> Result<http::Response<Incoming>, Status> {
-    let request = http::Request::builder()
+pub async fn get(
+    target: &Target,
+    accept: &str,
+    headers: HeaderMap,
+) -> Result<http::Response<Incoming>, Status> {
+    let mut request = http::Request::builder()
         .uri(&target.path)
         .header(header::HOST, target.authority())
         .header(header::ACCEPT, accept)
         .body(Payload::Bytes(Bytes::new()))
         .map_err(|error| Status::bad_request(error.to_string()))?;
+    request.headers_mut().extend(headers);
     let mut sender = connect(target).await?;
     sender.send_request(request).await.map_err(|error| unreachable(target, &error))
 }

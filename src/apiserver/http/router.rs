@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request:
 use hyper::body::Incoming;
 
 use crate::{
-    Shared,
+    Shared, aggregator,
     authentication::{Peer, impersonation},
     discovery, health,
     http::{
@@ -58,12 +58,14 @@ pub async fn handle(server: &Shared, user: &UserInfo, mut parts: Parts, body: Pa
     let path = query::decode(uri.path(), false);
     let query = Query::parse(uri.query().unwrap_or_default());
     let (info, rest) = info::request_info(&parts.method, &path, &query);
-    let result = match server.authorizer.check(user, &info) {
-        Ok(()) if info.is_resource => {
+    let remote = server.aggregator.find(&path);
+    let result = match (server.authorizer.check(user, &info), remote) {
+        (Err(status), _) => Err(status),
+        (Ok(()), Some(remote)) => aggregator::answer(server, &remote, user, &mut parts, body).await,
+        (Ok(()), None) if info.is_resource => {
             resource(server, user, &info, &rest, &query, &mut parts, body).await
         }
-        Ok(()) => other(server, &info, &query, &parts).await,
-        Err(status) => Err(status),
+        (Ok(()), None) => other(server, &info, &query, &parts).await,
     };
     let response =
         result.unwrap_or_else(|status| refuse(&parts.headers, &query_text(&uri), &status));

@@ -37,7 +37,7 @@ pub(super) async fn stream(
         .get(header::SEC_WEBSOCKET_KEY)
         .ok_or_else(|| Status::bad_request("only WebSocket upgrades can be had here"))?;
     let protocol = protocol(call.headers);
-    let response = client::get(&target, "*/*").await?;
+    let response = client::get(&target, "*/*", HeaderMap::new()).await?;
     if !response.status().is_success() {
         let (head, body) = response.into_parts();
         return Ok(Response::from_parts(head, Body::Proxied(body)));

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use apimachinery::GroupResource;
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::registry::resource::{Endpoint, Resource};
 
@@ -15,6 +16,7 @@ type Paths = HashMap<Arc<str>, HashMap<Arc<str>, HashMap<Arc<str>, Endpoint>>>;
 #[derive(Default)]
 pub struct Resources {
     table: ArcSwap<Table>,
+    changes: watch::Sender<u64>,
 }
 
 /// The resources at one moment.
@@ -81,6 +83,12 @@ impl Resources {
         }
         let generation = self.table.load().generation + 1;
         self.table.store(Arc::new(Table { all, paths, generation }));
+        self.changes.send_replace(generation);
+    }
+
+    /// Tells when resources have come, changed or gone.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// The resource of this group and name.

@@ -7,12 +7,8 @@ use std::{convert::Infallible, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
+use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
@@ -50,34 +46,9 @@ async fn answer(
 
 /// Starts the webhook and returns its `clientConfig`.
 async fn webhook(server: &common::Server) -> Value {
-    let pki = pki::cluster::ClusterPki::load_or_create(&server.dir.path().join("tls")).unwrap();
-    let names = pki::AltNames::new(["127.0.0.1"]);
-    let identity = pki.node_serving("hook", names).unwrap();
-    let chain = pki::pem::certificates(&identity.certificate).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-    let chain = chain.into_iter().map(Into::into).collect();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(std::sync::Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service_fn(answer))
-                    .await;
-            });
-        }
-    });
-    json!({"url": format!("https://{address}/convert"), "caBundle": STANDARD.encode(pki.authority.pem())})
+    let address = server.neighbour("127.0.0.1", answer).await;
+    let authority = STANDARD.encode(server.pki().authority.pem());
+    json!({"url": format!("https://{address}/convert"), "caBundle": authority})
 }
 
 async fn define(server: &common::Server) {

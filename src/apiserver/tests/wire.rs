@@ -20,7 +20,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 async fn connect(server: &common::Server, alpn: &[u8], identified: bool) -> TlsStream<TcpStream> {
-    let pki = pki::cluster::ClusterPki::load_or_create(&server.dir.path().join("tls")).unwrap();
+    let pki = server.pki();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(pki.authority.der().to_vec())).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

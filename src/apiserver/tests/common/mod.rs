@@ -2,15 +2,18 @@
 
 #![allow(dead_code, reason = "not every test uses every helper")]
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc};
 
 use apiserver::{Config, Identity, Shared, authentication, local::Local, request::UserInfo};
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
 use pki::{cluster::ClusterPki, kubeconfig::Kubeconfig, pem};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// A running server.
@@ -81,11 +84,50 @@ fn prepare(dir: &Path, address: SocketAddr) -> Prepared {
         cluster_domain: "cluster.local".to_owned(),
         node_ports: 30000..=32767,
         kubelet_tls: None,
+        front_proxy: None,
     };
     (config, options, tls, kubeconfig)
 }
 
 impl Server {
+    /// The keys of the cluster.
+    pub fn pki(&self) -> ClusterPki {
+        ClusterPki::load_or_create(&self.dir.path().join("tls")).unwrap()
+    }
+
+    /// Starts another TLS server, with a certificate of the cluster for `name`, on loopback.
+    pub async fn neighbour<F, A>(&self, name: &str, answer: F) -> SocketAddr
+    where
+        F: Fn(http::Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<http::Response<Full<Bytes>>, Infallible>> + Send + 'static,
+    {
+        let identity = self.pki().node_serving("neighbour", pki::AltNames::new([name])).unwrap();
+        let chain = pem::certificates(&identity.certificate).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.into_iter().map(Into::into).collect(), key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, answer) = (acceptor.clone(), answer.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service_fn(answer))
+                        .await;
+                });
+            }
+        });
+        address
+    }
+
     /// The API as an administrator inside the process.
     pub fn admin(&self) -> Local {
         Local::new(self.shared.clone(), UserInfo::component("admin", &["system:masters"]))
