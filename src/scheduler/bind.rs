@@ -16,7 +16,8 @@ pub(crate) async fn bind(client: &Client, pod: &PodInfo, node: &str) -> Result<(
         "target": {"kind": "Node", "name": node},
     });
     let api = client.namespaced::<Pod>(meta.namespace.as_deref().unwrap_or_default());
-    let _: Value = api.create_subresource("binding", name, &PostParams::default(), &binding).await?;
+    let _: Value =
+        api.create_subresource("binding", name, &PostParams::default(), &binding).await?;
     Ok(())
 }
 

@@ -59,7 +59,8 @@ pub(super) fn read(text: &str, is_json: bool) -> Vec<Result<Document, (usize, St
         }
         let parsed: Result<Value, String> = match is_json {
             true => serde_json::from_str(part).map_err(|error| error.to_string()),
-            false => serde_saphyr::from_str_with_options(part, yaml_1_1()).map_err(|error| error.to_string()),
+            false => serde_saphyr::from_str_with_options(part, yaml_1_1())
+                .map_err(|error| error.to_string()),
         };
         match parsed {
             Err(error) => {
