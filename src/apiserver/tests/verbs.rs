@@ -1,4 +1,10 @@
 //! Create, get, update and delete, as any client sees them.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test says what it proves in its name, and fails by panicking"
+)]
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! Over the network: TLS, HTTP/1.1 and HTTP/2, encodings, and the transport inside the process.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test says what it proves in its name, and fails by panicking"
+)]
 
 mod common;
 

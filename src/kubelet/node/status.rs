@@ -116,7 +116,7 @@ pub(crate) fn status(input: &Input<'_>, before: &[NodeCondition]) -> (NodeStatus
             machine_id: machine.machine_id.clone(),
             operating_system: "linux".to_owned(),
             os_image: machine.os_image.clone(),
-            swap: (machine.swap > 0).then(|| NodeSwapStatus { capacity: Some(machine.swap) }),
+            swap: (machine.swap > 0).then_some(NodeSwapStatus { capacity: Some(machine.swap) }),
             system_uuid: machine.system_uuid.clone(),
             ..NodeSystemInfo::default()
         }),

@@ -120,7 +120,7 @@ impl Observer {
         }
         self.ended.retain(|id, _| known.contains(id));
         self.resized.retain(|id, _| known.contains(id));
-        containers.sort_by(|a, b| (b.attempt, b.started_at).cmp(&(a.attempt, a.started_at)));
+        containers.sort_by_key(|c| std::cmp::Reverse((c.attempt, c.started_at)));
         let connected = pod.host_network() || !ips.is_empty();
         PodView { sandbox: sandbox.is_some() && connected, ips: ips.to_vec(), containers }
     }

@@ -12,7 +12,7 @@ mod state;
 mod tcp;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -191,9 +191,9 @@ impl Probes {
             if self.failed.contains_key(instance.id) && *purpose != Purpose::Readiness {
                 continue;
             }
-            if !self.tasks.contains_key(&key) {
+            if let Entry::Vacant(free) = self.tasks.entry(key) {
                 let task = Task::new(target, instance, *purpose, probe);
-                self.tasks.insert(key, AbortOnDropHandle::new(tokio::spawn(task.run())));
+                free.insert(AbortOnDropHandle::new(tokio::spawn(task.run())));
             }
         }
     }
