@@ -32,8 +32,13 @@ demo: deps build ## build everything and show a real cluster with a real workloa
 clean-demo: ## stop the demo and remove all that it left
 	@KNARR=$(RELEASE) demo/clean
 
+# One selection of packages for all tests: another would build every dependency a second time with
+# other features.
+TESTS := cargo test --workspace --locked
+
 .PHONY: test
-test: deps lint unit e2e ## everything that CI runs
+test: deps lint ## everything that CI runs
+	$(TESTS)
 
 .PHONY: lint
 lint: ## formatting and clippy, warnings are errors
@@ -46,19 +51,13 @@ fmt: ## format the code
 
 .PHONY: unit
 unit: ## the tests beside the code
-	cargo test --workspace --locked --exclude knarr
-	cargo test -p knarr --locked --bins
+	$(TESTS) --lib --bins
 
 .PHONY: e2e
 e2e: ## scenarios on real clusters, each in a network namespace of its own
-	cargo build --locked --bin knarr
-	KNARR=$(DEBUG) cargo test -p knarr --locked --test e2e
+	$(TESTS) --test e2e
 
 .PHONY: conformance
 conformance: ## upstream's own end-to-end suite against a cluster started for it
 	cargo build --locked --bin knarr
 	KNARR=$(DEBUG) tests/conformance/run
-
-.PHONY: bench
-bench: build ## the figures of SPECIFICATION.md
-	KNARR=$(RELEASE) tests/bench/run
