@@ -100,10 +100,11 @@ impl Entries {
         }
     }
 
-    /// The last line, where the stream ended without a line end.
+    /// The last line, where the stream ended without a line end. `P` keeps readers from adding one,
+    /// as with containerd.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         if !self.line.is_empty() {
-            self.entry(out, process::now(), b'F');
+            self.entry(out, process::now(), b'P');
         }
     }
 }
@@ -228,7 +229,7 @@ mod tests {
         assert_eq!(lines(&out), [part.clone(), part]);
         out.clear();
         entries.finish(&mut out);
-        assert_eq!(lines(&out), [("stdout F".into(), 3)]);
+        assert_eq!(lines(&out), [("stdout P".into(), 3)]);
         out.clear();
         entries.finish(&mut out);
         assert!(out.is_empty());
