@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use apimachinery::quantity::Quantity;
@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
     Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
 };
 
+use super::mailbox::Mailbox;
 use crate::{
     podspec::{PodExt, is_sidecar},
     resources::{ResourceList, pod_requests},
@@ -42,6 +43,17 @@ struct Claim {
 #[derive(Default)]
 pub(crate) struct Ledger {
     claims: Mutex<HashMap<String, Claim>>,
+    /// Pods that wait for what others may give back.
+    waiting: Mutex<HashMap<String, Weak<Mailbox>>>,
+}
+
+/// What there is too little of. CPU in thousandths, memory in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lack {
+    pub(super) name: String,
+    pub(super) want: i64,
+    pub(super) held: i64,
+    pub(super) have: i64,
 }
 
 /// The node as pods are measured by it.
@@ -70,26 +82,44 @@ impl Ledger {
 
     /// Frees what a pod held.
     pub(crate) fn remove(&self, uid: &str) {
-        self.lock().remove(uid);
+        if self.lock().remove(uid).is_some() {
+            self.wake();
+        }
     }
 
-    /// Whether the pod fits in its present form, all others as they are; takes it if so.
-    pub(crate) fn resize(
+    /// Gives a pod the resources of its present form if they are there, all other pods as they are.
+    /// If not, `waiting` is woken when there may be more.
+    pub(super) fn resize(
         &self,
         pod: &Pod,
         allocatable: &ResourceList,
-    ) -> Result<(), (String, i64, i64, i64)> {
+        waiting: &Arc<Mailbox>,
+    ) -> Result<(), Lack> {
         let claim = claim(pod);
         let mut claims = self.lock();
         let used = used(pod.uid(), &claims);
         for name in ["cpu", "memory"] {
             let (want, held, have) = amounts(name, &claim.requests, &used, allocatable);
             if want > have - held {
-                return Err((name.to_owned(), want, held, have));
+                self.waiting().insert(pod.uid().to_owned(), Arc::downgrade(waiting));
+                return Err(Lack { name: name.to_owned(), want, held, have });
             }
         }
         claims.insert(pod.uid().to_owned(), claim);
+        drop(claims);
+        self.wake();
         Ok(())
+    }
+
+    /// What is free may be more than it was.
+    fn wake(&self) {
+        for mailbox in self.waiting().drain().filter_map(|(_, mailbox)| mailbox.upgrade()) {
+            mailbox.wake();
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<Mailbox>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Claim>> {
@@ -345,8 +375,9 @@ mod tests {
         );
         ledger.remove("a");
         assert_eq!(ledger.admit(&pod("b", cpu("500m")), &measure), Ok(()));
-        assert!(ledger.resize(&pod("b", cpu("1")), &allocatable).is_ok());
-        assert!(ledger.resize(&pod("b", cpu("2")), &allocatable).is_err());
+        let waiting = Arc::new(Mailbox::default());
+        assert!(ledger.resize(&pod("b", cpu("1")), &allocatable, &waiting).is_ok());
+        assert!(ledger.resize(&pod("b", cpu("2")), &allocatable, &waiting).is_err());
     }
 
     #[test]

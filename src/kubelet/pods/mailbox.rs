@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use runtime::ExitStatus;
 use tokio::{sync::Notify, time::Instant};
 
-use super::view::ContainerView;
+use super::{resize::Record, view::ContainerView};
 use crate::{probes, requests, volumes::Volumes};
 
 /// The kubelet ends a pod before its time.
@@ -38,6 +38,10 @@ pub(super) enum Progress {
         message: String,
         instance: Option<ContainerView>,
     },
+    /// The pod's resources are what was granted.
+    Resized(Record),
+    /// They could not be changed.
+    NotResized(String),
     /// All instances of a container are gone from the runtime.
     Removed(String),
 }

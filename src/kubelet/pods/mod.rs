@@ -10,6 +10,7 @@ pub(crate) mod log_files;
 mod mailbox;
 mod observe;
 pub(crate) mod registry;
+mod resize;
 mod sandbox;
 mod set_up;
 mod termination_message;
