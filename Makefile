@@ -9,7 +9,7 @@ RELEASE := $(CARGO_TARGET_DIR)/$(HOST)/release/knarr
 
 .PHONY: help
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 .PHONY: deps
 deps: ## install what building, testing and the demo need (Debian)
