@@ -118,10 +118,14 @@ pub struct FieldError {
 
 impl FieldError {
     fn new(path: &Path, cause: Cause, value: Option<&Value>, detail: &str) -> Self {
+        Self::shown(path, cause, value.map(render).as_deref(), detail)
+    }
+
+    fn shown(path: &Path, cause: Cause, value: Option<&str>, detail: &str) -> Self {
         let mut message = cause.text().to_owned();
         if let Some(value) = value {
             message.push_str(": ");
-            message.push_str(&render(value));
+            message.push_str(value);
         }
         if !detail.is_empty() {
             message.push_str(": ");
@@ -133,6 +137,16 @@ impl FieldError {
     /// The value is malformed, out of bounds, or contradicts another.
     pub fn invalid(path: &Path, value: impl Into<Value>, detail: &str) -> Self {
         Self::new(path, Cause::Invalid, Some(&value.into()), detail)
+    }
+
+    /// As [`Self::invalid`], of a value that is shown in this form.
+    pub fn invalid_shown(path: &Path, shown: &str, detail: &str) -> Self {
+        Self::shown(path, Cause::Invalid, Some(shown), detail)
+    }
+
+    /// As [`Self::invalid`], of a value that is not shown.
+    pub fn invalid_without_value(path: &Path, detail: &str) -> Self {
+        Self::new(path, Cause::Invalid, None, detail)
     }
 
     /// The value has the wrong type.
@@ -162,12 +176,22 @@ impl FieldError {
 
     /// The value is none of the supported ones, which are shown in this order.
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
+        Self::not_supported_shown(path, &render(&value.into()), supported)
+    }
+
+    /// As [`Self::duplicate`], of a value that is shown in this form.
+    pub fn duplicate_shown(path: &Path, shown: &str, detail: &str) -> Self {
+        Self::shown(path, Cause::Duplicate, Some(shown), detail)
+    }
+
+    /// As [`Self::not_supported`], of a value that is shown in this form.
+    pub fn not_supported_shown(path: &Path, shown: &str, supported: &[&str]) -> Self {
         let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         let detail = match supported.is_empty() {
             true => String::new(),
             false => format!("supported values: {}", supported.join(", ")),
         };
-        Self::new(path, Cause::NotSupported, Some(&value.into()), &detail)
+        Self::shown(path, Cause::NotSupported, Some(shown), &detail)
     }
 
     /// The value is longer than `limit` bytes.

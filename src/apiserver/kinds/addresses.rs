@@ -22,6 +22,11 @@ pub(crate) fn ip(value: &str, path: &Path, errors: &mut Errors) -> Option<IpAddr
     None
 }
 
+/// Whether the text is an address, leading zeros or not.
+pub(crate) fn is_ip(value: &str) -> bool {
+    value.parse::<IpAddr>().is_ok() || sloppy(value)
+}
+
 /// An address in canonical form.
 pub(crate) fn canonical_ip(value: &str, path: &Path, errors: &mut Errors) -> Option<IpAddr> {
     let ip = ip(value, path, errors)?;
@@ -129,6 +134,17 @@ pub(crate) fn cidr(value: &str, path: &Path, errors: &mut Errors) -> Option<Cidr
         errors.invalid(path, value, "must not have an IPv4-mapped IPv6 address");
     } else if cidr.address != cidr.network() {
         errors.invalid(path, value, "must not have bits set beyond the prefix length");
+    }
+    Some(cidr)
+}
+
+/// A network in canonical form.
+pub(crate) fn canonical_cidr(value: &str, path: &Path, errors: &mut Errors) -> Option<Cidr> {
+    let before = errors.len();
+    let cidr = cidr(value, path, errors)?;
+    let canonical = format!("{}/{}", cidr.address, cidr.length);
+    if errors.len() == before && value != canonical {
+        errors.invalid(path, value, &format!("must be in canonical form ({canonical:?})"));
     }
     Some(cidr)
 }

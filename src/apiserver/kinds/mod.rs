@@ -4,14 +4,29 @@
 //! file of its own has [`Plain`] hooks. Adding a kind's rules is one file and one line in `HOOKS`.
 
 mod addresses;
+mod admissionregistration;
+mod apiregistration;
 mod apps;
+mod autoscaling;
+mod batch;
 mod certificates;
 pub(crate) mod columns;
+mod coordination;
 mod core;
 pub(crate) mod diff;
+mod discovery;
+mod flowcontrol;
+mod go_struct;
+mod listed;
 pub(crate) mod metadata;
+mod networking;
+mod node;
 mod pod_spec;
+mod policy;
+mod rbac;
 mod resource_names;
+mod scheduling;
+mod storage;
 pub(crate) mod validation;
 pub(crate) mod value;
 
@@ -27,6 +42,8 @@ use crate::request::UserInfo;
 pub struct Context<'a> {
     /// Who asks.
     pub user: &'a UserInfo,
+    /// The API group of the request: Events have two.
+    pub group: &'a str,
     /// The subresource written through, empty for the object itself.
     pub subresource: &'a str,
     /// Whether nothing will be stored.
@@ -138,23 +155,105 @@ pub trait Hooks: Send + Sync {
     }
 }
 
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const CERTIFICATES: &str = "certificates.k8s.io";
+const FLOW: &str = "flowcontrol.apiserver.k8s.io";
+const NETWORKING: &str = "networking.k8s.io";
+const RBAC: &str = "rbac.authorization.k8s.io";
+const RESOURCE: &str = "resource.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
+
 /// Which file holds the rules of which resource: group, resource, hooks.
 static HOOKS: &[(&str, &str, &dyn Hooks)] = &[
+    ("", "bindings", &Uncounted),
+    ("", "componentstatuses", &listed::COMPONENT_STATUS),
+    ("", "configmaps", &core::config_map::ConfigMap),
+    ("", "endpoints", &core::endpoints::Endpoints),
+    ("", "events", &core::event::Event),
+    ("", "limitranges", &core::limit_range::LimitRange),
     ("", "namespaces", &core::namespace::Namespace),
+    ("", "nodes", &core::node::Node),
     ("", "persistentvolumeclaims", &core::persistent_volume_claim::PersistentVolumeClaim),
+    ("", "persistentvolumes", &core::persistent_volume::PersistentVolume),
     ("", "pods", &core::pod::Pod),
+    ("", "podtemplates", &core::pod_template::PodTemplate),
+    ("", "replicationcontrollers", &core::replication_controller::ReplicationController),
+    ("", "resourcequotas", &core::resource_quota::ResourceQuota),
     ("", "secrets", &core::secret::Secret),
+    ("", "serviceaccounts", &core::service_account::ServiceAccount),
     ("", "services", &core::service::Service),
+    (ADMISSION, "mutatingadmissionpolicies", &listed::MUTATING_POLICY),
+    (ADMISSION, "mutatingadmissionpolicybindings", &listed::MUTATING_POLICY_BINDING),
+    (
+        ADMISSION,
+        "mutatingwebhookconfigurations",
+        &admissionregistration::webhooks::WebhookConfiguration { mutating: true },
+    ),
+    (ADMISSION, "validatingadmissionpolicies", &listed::VALIDATING_POLICY),
+    (ADMISSION, "validatingadmissionpolicybindings", &listed::VALIDATING_POLICY_BINDING),
+    (
+        ADMISSION,
+        "validatingwebhookconfigurations",
+        &admissionregistration::webhooks::WebhookConfiguration { mutating: false },
+    ),
+    (
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        &crate::crd::hooks::CustomResourceDefinition,
+    ),
+    ("apiregistration.k8s.io", "apiservices", &apiregistration::api_service::ApiService),
     ("apps", "controllerrevisions", &apps::controller_revision::ControllerRevision),
     ("apps", "daemonsets", &apps::daemon_set::DaemonSet),
     ("apps", "deployments", &apps::deployment::Deployment),
     ("apps", "replicasets", &apps::replica_set::ReplicaSet),
     ("apps", "statefulsets", &apps::stateful_set::StatefulSet),
     (
-        "apiextensions.k8s.io",
-        "customresourcedefinitions",
-        &crate::crd::hooks::CustomResourceDefinition,
+        "autoscaling",
+        "horizontalpodautoscalers",
+        &autoscaling::horizontal_pod_autoscaler::HorizontalPodAutoscaler,
     ),
+    ("batch", "cronjobs", &batch::cron_job::CronJob),
+    ("batch", "jobs", &batch::job::Job),
+    (
+        CERTIFICATES,
+        "certificatesigningrequests",
+        &certificates::signing_request::CertificateSigningRequest,
+    ),
+    (CERTIFICATES, "clustertrustbundles", &certificates::cluster_trust_bundle::ClusterTrustBundle),
+    (
+        CERTIFICATES,
+        "podcertificaterequests",
+        &certificates::pod_certificate_request::PodCertificateRequest,
+    ),
+    ("coordination.k8s.io", "leases", &coordination::lease::Lease),
+    ("discovery.k8s.io", "endpointslices", &discovery::endpoint_slice::EndpointSlice),
+    ("events.k8s.io", "events", &core::event::Event),
+    (FLOW, "flowschemas", &flowcontrol::flow_schema::FlowSchema),
+    (FLOW, "prioritylevelconfigurations", &flowcontrol::priority_level::PriorityLevel),
+    (NETWORKING, "ingressclasses", &networking::ingress_class::IngressClass),
+    (NETWORKING, "ingresses", &networking::ingress::Ingress),
+    (NETWORKING, "ipaddresses", &networking::ip_address::IpAddress),
+    (NETWORKING, "networkpolicies", &networking::network_policy::NetworkPolicy),
+    (NETWORKING, "servicecidrs", &networking::service_cidr::ServiceCidr),
+    ("node.k8s.io", "runtimeclasses", &node::runtime_class::RuntimeClass),
+    ("policy", "poddisruptionbudgets", &policy::pod_disruption_budget::PodDisruptionBudget),
+    (RBAC, "clusterrolebindings", &rbac::binding::Binding { namespaced: false }),
+    (RBAC, "clusterroles", &rbac::cluster_role::ClusterRole),
+    (RBAC, "rolebindings", &rbac::binding::Binding { namespaced: true }),
+    (RBAC, "roles", &rbac::role::Role),
+    (RESOURCE, "deviceclasses", &listed::DEVICE_CLASS),
+    (RESOURCE, "devicetaintrules", &listed::DEVICE_TAINT_RULE),
+    (RESOURCE, "resourceclaims", &listed::RESOURCE_CLAIM),
+    (RESOURCE, "resourceclaimtemplates", &listed::RESOURCE_CLAIM_TEMPLATE),
+    (RESOURCE, "resourceslices", &listed::RESOURCE_SLICE),
+    ("scheduling.k8s.io", "priorityclasses", &scheduling::priority_class::PriorityClass),
+    (STORAGE, "csidrivers", &storage::csi_driver::CsiDriver),
+    (STORAGE, "csinodes", &storage::csi_node::CsiNode),
+    (STORAGE, "csistoragecapacities", &storage::csi_storage_capacity::CsiStorageCapacity),
+    (STORAGE, "storageclasses", &storage::storage_class::StorageClass),
+    (STORAGE, "volumeattachments", &storage::volume_attachment::VolumeAttachment),
+    (STORAGE, "volumeattributesclasses", &storage::volume_attributes_class::VolumeAttributesClass),
+    ("storagemigration.k8s.io", "storageversionmigrations", &listed::STORAGE_VERSION_MIGRATION),
 ];
 
 /// The hooks of a resource; [`Plain`] for those without a line in the table. Callers keep the
@@ -170,3 +269,51 @@ pub fn hooks(resource: &GroupResource) -> &'static dyn Hooks {
 pub struct Plain;
 
 impl Hooks for Plain {}
+
+/// A kind without rules of its own whose changes are not counted.
+struct Uncounted;
+
+impl Hooks for Uncounted {
+    fn counts_generations(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_makes_as_many_cells_as_it_has_columns() {
+        for (group, resource, hooks) in HOOKS {
+            let cells = hooks.cells(&json!({"metadata": {"name": "a"}}));
+            assert_eq!(cells.len(), hooks.columns().len(), "{group}/{resource}");
+        }
+    }
+
+    #[test]
+    fn the_table_names_resources_that_are_served() {
+        for (group, resource, _) in HOOKS {
+            let rows = apimachinery::schema::builtin_resources();
+            let served = rows.iter().any(|row| row.group == *group && row.plural == *resource);
+            assert!(served, "{group}/{resource}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_idempotent_and_never_fail() {
+        for value in
+            [json!({}), json!({"spec": {}, "status": {}, "metadata": {}}), json!({"spec": null})]
+        {
+            for (group, resource, hooks) in HOOKS {
+                let mut once = value.clone();
+                hooks.default(&mut once);
+                let mut twice = once.clone();
+                hooks.default(&mut twice);
+                assert_eq!(once, twice, "{group}/{resource}");
+            }
+        }
+    }
+}

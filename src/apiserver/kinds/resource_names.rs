@@ -103,11 +103,15 @@ pub(crate) fn of_pod(name: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// Whether a quota knows the name by itself.
+pub(crate) fn is_standard_quota(name: &str) -> bool {
+    (STANDARD.contains(&name) && name != "storage") || is_quota_huge_page(name)
+}
+
 /// A name that a quota may limit.
 pub(crate) fn of_quota(name: &str, path: &Path, errors: &mut Errors) {
     any(name, path, errors);
-    let known = STANDARD.contains(&name) && name != "storage";
-    if !name.contains('/') && !known && !is_quota_huge_page(name) {
+    if !name.contains('/') && !is_standard_quota(name) {
         errors.invalid(path, name, "must be a standard resource for quota");
     }
 }

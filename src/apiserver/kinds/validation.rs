@@ -146,6 +146,25 @@ pub(crate) fn qualified_finalizer(value: &str, path: &Path, errors: &mut Errors)
     }
 }
 
+/// A name like `example.com/controller`.
+pub(crate) fn domain_prefixed_path(name: &str, path: &Path, errors: &mut Errors) {
+    if name.is_empty() {
+        return errors.required(path, "");
+    }
+    let parts =
+        name.split_once('/').filter(|(domain, rest)| !domain.is_empty() && !rest.is_empty());
+    let Some((domain, rest)) = parts else {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        return errors.invalid(path, name, detail);
+    };
+    errors.messages(path, domain, names::dns1123_subdomain(domain));
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:%/".contains(&byte);
+    if !rest.bytes().all(good) {
+        let detail = names::regex_error("Invalid path", "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+", &[]);
+        errors.invalid(path, rest, &detail);
+    }
+}
+
 /// A map of labels.
 pub(crate) fn labels(object: &Value, field: &str, path: &Path, errors: &mut Errors) {
     let mut inner = None;
@@ -158,13 +177,68 @@ pub(crate) fn labels(object: &Value, field: &str, path: &Path, errors: &mut Erro
 
 /// A `metav1.LabelSelector`, if there is one.
 pub(crate) fn label_selector(object: &Value, field: &str, path: &Path, errors: &mut Errors) {
-    let Some(selector) = object.sub(field) else { return };
-    let path = path.child(field);
-    labels(selector, "matchLabels", &path, errors);
+    if let Some(selector) = object.sub(field) {
+        label_selector_at(selector, &path.child(field), errors);
+    }
+}
+
+/// A `metav1.LabelSelector`.
+pub(crate) fn label_selector_at(selector: &Value, path: &Path, errors: &mut Errors) {
+    labels(selector, "matchLabels", path, errors);
     let path = path.child("matchExpressions");
     for (at, requirement) in selector.list("matchExpressions").iter().enumerate() {
         label_requirement(requirement, &path.index(at), errors);
     }
+}
+
+/// The `metav1.Condition`s of a status.
+pub(crate) fn conditions(status: &Value, path: &Path, errors: &mut Errors) {
+    const STATES: [&str; 3] = ["False", "True", "Unknown"];
+    let all = status.list("conditions");
+    for (at, condition) in all.iter().enumerate() {
+        let path = path.child("conditions").index(at);
+        let kind = condition.text("type");
+        if all[..at].iter().any(|other| other.text("type") == kind) {
+            errors.duplicate(&path, kind);
+        }
+        match kind {
+            "" => errors.required(&path.child("type"), "is required"),
+            kind => label_name(kind, &path.child("type"), errors),
+        }
+        one_of(condition, "status", &path, &STATES, errors);
+        if let Some(seen) = condition.int("observedGeneration").filter(|seen| *seen < 0) {
+            let detail = "must be greater than or equal to zero";
+            errors.invalid(&path.child("observedGeneration"), seen, detail);
+        }
+        if !condition.has("lastTransitionTime") {
+            errors.required(&path.child("lastTransitionTime"), "");
+        }
+        let reason = condition.text("reason");
+        let place = path.child("reason");
+        if reason.is_empty() {
+            errors.required(&place, "");
+        } else if !is_reason(reason) {
+            let rule = "a condition reason must start with alphabetic character, optionally \
+                        followed by a string of alphanumeric characters or '_,:', and must end with \
+                        an alphanumeric character or '_'";
+            let examples = ["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"];
+            let pattern = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?";
+            errors.invalid(&place, reason, &names::regex_error(rule, pattern, &examples));
+        }
+        for (field, limit) in [("reason", 1 << 10), ("message", 32 << 10)] {
+            if condition.text(field).len() > limit {
+                errors.push(FieldError::too_long(&path.child(field), limit));
+            }
+        }
+    }
+}
+
+fn is_reason(reason: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_,:".contains(&byte);
+    let bytes = reason.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.iter().copied().all(inner)
+        && bytes.last().is_some_and(|last| last.is_ascii_alphanumeric() || *last == b'_')
 }
 
 fn label_requirement(requirement: &Value, path: &Path, errors: &mut Errors) {

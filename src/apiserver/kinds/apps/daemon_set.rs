@@ -3,13 +3,11 @@
 use apimachinery::field::{FieldError, Path};
 use serde_json::{Value, json};
 
-use super::{
-    deployment::shown,
-    workload::{self, Counts, at_most_all, int_or_percent, number},
-};
+use super::workload::{self, Counts, at_most_all, int_or_percent, number};
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, containers, labels, name, selector},
+    go_struct::STRATEGY,
     pod_spec,
     validation::{Errors, Report as _, label_selector, not_negative, selects_everything, spec},
     value::{Fields as _, object_at, same, set_default},
@@ -165,6 +163,13 @@ fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
                 _ => {}
             }
         }
-        _ => errors.unsupported(path, shown(strategy), &["RollingUpdate", "OnDelete"]),
+        _ => {
+            let shown = STRATEGY.show(strategy);
+            errors.push(FieldError::not_supported_shown(
+                path,
+                &shown,
+                &["RollingUpdate", "OnDelete"],
+            ));
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::workload::{self, Counts, at_most_all, int_or_percent, number};
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, containers, name, selector_text},
+    go_struct::STRATEGY,
     pod_spec,
     validation::{Errors, Report as _, not_negative, spec},
     value::{Fields as _, object_at, set_default},
@@ -138,11 +139,13 @@ fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
             }
             at_most_all(unavailable, &path, errors);
         }
-        _ => errors.unsupported(path, shown(strategy), &["Recreate", "RollingUpdate"]),
+        _ => {
+            let shown = STRATEGY.show(strategy);
+            errors.push(FieldError::not_supported_shown(
+                path,
+                &shown,
+                &["Recreate", "RollingUpdate"],
+            ));
+        }
     }
-}
-
-/// The strategy as upstream's internal type shows it.
-pub(super) fn shown(strategy: &Value) -> Value {
-    json!({"Type": strategy["type"], "RollingUpdate": strategy["rollingUpdate"]})
 }

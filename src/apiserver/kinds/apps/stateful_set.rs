@@ -6,14 +6,12 @@ use apimachinery::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    deployment::shown,
-    workload::{self, Counts, at_most_all, int_or_percent, number},
-};
+use super::workload::{self, Counts, at_most_all, int_or_percent, number};
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, containers, name},
     core::persistent_volume_claim,
+    go_struct::PARTITION_STRATEGY,
     pod_spec,
     validation::{Errors, Report as _, dns_label, immutable, not_negative, spec},
     value::{Fields as _, list_mut, object_at, remove, set_default},
@@ -203,7 +201,8 @@ fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
         ("OnDelete" | "RollingUpdate", None) => {}
         _ => {
             let detail = "must be 'RollingUpdate' or 'OnDelete'";
-            errors.invalid(path, shown(strategy), detail);
+            let shown = PARTITION_STRATEGY.show(strategy);
+            errors.push(FieldError::invalid_shown(path, &shown, detail));
         }
     }
 }

@@ -1,3 +1,6 @@
 //! `certificates.k8s.io`.
 
+pub(crate) mod cluster_trust_bundle;
 pub(crate) mod names;
+pub(crate) mod pod_certificate_request;
+pub(crate) mod signing_request;

@@ -4,8 +4,10 @@ use apimachinery::{
     field::{FieldError, Path},
     names,
 };
-use serde_json::Value;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value};
 
+use super::config_map::{LARGEST, decoded_len, sealed};
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
@@ -15,8 +17,7 @@ use crate::kinds::{
 
 pub(crate) struct Secret;
 
-/// The largest sum of the values, in bytes before base64.
-const LARGEST: usize = 1 << 20;
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
 
 impl Hooks for Secret {
     fn default(&self, secret: &mut Value) {
@@ -29,12 +30,12 @@ impl Hooks for Secret {
         else {
             return;
         };
-        if !secret["data"].is_object() {
-            secret["data"] = Value::Object(serde_json::Map::new());
+        if texts.is_empty() {
+            return;
         }
         if let Some(data) = object_at(secret, "data") {
             for (key, text) in texts {
-                data.insert(key, encode(text.as_str().unwrap_or_default()).into());
+                data.insert(key, STANDARD.encode(text.as_str().unwrap_or_default()).into());
             }
         }
     }
@@ -45,36 +46,19 @@ impl Hooks for Secret {
         let mut size = 0;
         for (key, value) in secret.strings("data") {
             errors.messages(&data.key(key), key, names::config_map_key(key));
-            size += value.len() / 4 * 3;
+            size += decoded_len(value);
         }
         if size > LARGEST {
             errors.push(FieldError::too_long(&data, LARGEST));
         }
-        let required: &[&str] = match secret.text("type") {
-            "kubernetes.io/tls" => &["tls.crt", "tls.key"],
-            "kubernetes.io/dockercfg" => &[".dockercfg"],
-            "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
-            "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
-            _ => &[],
-        };
-        for key in required.iter().filter(|key| !secret["data"].has(key)) {
-            errors.required(&data.key(key), "");
-        }
+        of_type(secret, &data, &mut errors);
         errors
     }
 
     fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        immutable(old, new, "type", &Path::root("type"), &mut errors);
-        if old.on("immutable") {
-            let detail = "field is immutable when `immutable` is set";
-            if !new.on("immutable") {
-                errors.forbidden(&Path::root("immutable"), detail);
-            }
-            if old["data"] != new["data"] {
-                errors.forbidden(&Path::root("data"), detail);
-            }
-        }
+        immutable(old, new, "type", &Path::empty(), &mut errors);
+        errors.extend(sealed(old, new, &["data"]));
         errors.extend(self.validate_create(context, new));
         errors
     }
@@ -97,7 +81,44 @@ impl Hooks for Secret {
     }
 }
 
-fn encode(text: &str) -> String {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    STANDARD.encode(text)
+/// What secrets of well-known types must hold.
+fn of_type(secret: &Value, path: &Path, errors: &mut Errors) {
+    let data = &secret["data"];
+    let mut require = |key: &str| errors.required(&path.key(key), "");
+    match secret.text("type") {
+        "kubernetes.io/service-account-token"
+            if secret["metadata"]["annotations"].text(ACCOUNT).is_empty() =>
+        {
+            let path = Path::root("metadata").child("annotations").key(ACCOUNT);
+            errors.required(&path, "");
+        }
+        "kubernetes.io/dockercfg" => json_file(data, ".dockercfg", path, errors),
+        "kubernetes.io/dockerconfigjson" => json_file(data, ".dockerconfigjson", path, errors),
+        "kubernetes.io/basic-auth" if !data.has("username") && !data.has("password") => {
+            require("username");
+            require("password");
+        }
+        "kubernetes.io/ssh-auth" if data.text("ssh-privatekey").is_empty() => {
+            require("ssh-privatekey");
+        }
+        "kubernetes.io/tls" => {
+            ["tls.crt", "tls.key"].into_iter().filter(|key| !data.has(key)).for_each(require);
+        }
+        _ => {}
+    }
+}
+
+fn json_file(data: &Value, key: &str, path: &Path, errors: &mut Errors) {
+    let Some(text) = data.opt_text(key) else {
+        return errors.required(&path.key(key), "");
+    };
+    let bytes = STANDARD.decode(text).unwrap_or_default();
+    if let Err(error) = serde_json::from_slice::<Map<String, Value>>(&bytes) {
+        // The words are those of Go's reader where they are the usual ones.
+        let detail = match error.classify() {
+            serde_json::error::Category::Eof => "unexpected end of JSON input".to_owned(),
+            _ => error.to_string(),
+        };
+        errors.invalid(&path.key(key), "<secret contents redacted>", &detail);
+    }
 }

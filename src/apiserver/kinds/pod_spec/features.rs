@@ -42,7 +42,7 @@ fn drop_of_container(container: &mut Value) {
         remove(mount, "bindMountOptions");
     }
     if let Some(lifecycle) = container.get_mut("lifecycle") {
-        remove(lifecycle, "stopSignal");
+        let signal = remove(lifecycle, "stopSignal");
         for action in ["postStart", "preStop"] {
             if let Some(http) =
                 lifecycle.get_mut(action).and_then(|action| action.get_mut("httpGet"))
@@ -50,7 +50,7 @@ fn drop_of_container(container: &mut Value) {
                 remove(http, "protocol");
             }
         }
-        if lifecycle.as_object().is_some_and(serde_json::Map::is_empty) {
+        if signal.is_some() && lifecycle.as_object().is_some_and(serde_json::Map::is_empty) {
             remove(container, "lifecycle");
         }
     }

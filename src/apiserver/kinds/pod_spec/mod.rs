@@ -6,7 +6,7 @@ mod containers;
 mod defaults;
 mod env;
 mod features;
-mod legacy_volumes;
+pub(crate) mod legacy_volumes;
 mod mounts;
 mod network;
 mod os;
@@ -18,7 +18,7 @@ mod security;
 mod template;
 #[cfg(test)]
 mod tests;
-mod volumes;
+pub(crate) mod volumes;
 
 use apimachinery::{field::Path, names};
 use serde_json::Value;
@@ -29,9 +29,9 @@ pub(crate) use self::{
     defaults::{default_pod_level, default_requests, default_spec, default_template},
     features::{drop_disabled, drop_from_template},
     requirements::{limits_and_requests, totals},
-    scheduling::tolerations,
+    scheduling::{taint_effect, tolerations},
     security::{annotations_match, security_of_annotation},
-    template::{annotations, pod_annotations, template},
+    template::{pod_annotations, template},
     volumes::csi_driver_name,
 };
 use super::{

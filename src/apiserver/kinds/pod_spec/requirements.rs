@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Spec;
 use crate::kinds::{
+    go_struct::RESOURCE_CLAIM,
     resource_names,
     validation::{Errors, Report as _, dns_label, quantity, quantity_text},
     value::Fields as _,
@@ -103,6 +104,7 @@ fn claim_names(resources: &Value, known: &[&str], path: &Path, errors: &mut Erro
                 some => {
                     let mut names = some.to_vec();
                     names.sort_unstable();
+                    names.dedup();
                     error.message.push_str(": ");
                     error.message.push_str(&names.join(", "));
                 }
@@ -139,11 +141,13 @@ pub(super) fn pod_claims(spec: &Value, meta: Option<&Value>, path: &Path, errors
             0 => {
                 let detail =
                     "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-                errors.invalid(&path, claim.clone(), detail);
+                let shown = RESOURCE_CLAIM.show(claim);
+                errors.push(FieldError::invalid_shown(&path, &shown, detail));
             }
             _ => {
                 let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
-                errors.invalid(&path, claim.clone(), detail);
+                let shown = RESOURCE_CLAIM.show(claim);
+                errors.push(FieldError::invalid_shown(&path, &shown, detail));
             }
         }
         for field in sources {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::all_containers;
 use crate::kinds::{
+    go_struct::{PROFILE, SECURITY_CONTEXT},
     validation::{Errors, Report as _, descending_path, optional_one_of},
     value::{Fields as _, list_mut, object_at},
 };
@@ -34,7 +35,8 @@ pub(super) fn of_pod(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     sysctls(spec, context, &path.child("sysctls"), errors);
     optional_one_of(context, "fsGroupChangePolicy", path, &["Always", "OnRootMismatch"], errors);
-    profiles(context, path, errors);
+    seccomp(context, path, errors);
+    app_armor(context, path, errors);
     optional_one_of(context, "supplementalGroupsPolicy", path, &["Merge", "Strict"], errors);
     optional_one_of(context, "seLinuxChangePolicy", path, &["MountOption", "Recursive"], errors);
 }
@@ -46,30 +48,32 @@ pub(super) fn of_container(context: &Value, path: &Path, host_users: bool, error
         let detail = "`hostUsers` must be false to use `Unmasked`";
         errors.invalid(&path.child("procMount"), "Unmasked", detail);
     }
+    seccomp(context, path, errors);
     if context.flag("allowPrivilegeEscalation") == Some(false) {
+        let shown = || SECURITY_CONTEXT.show(context);
         if context.on("privileged") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.invalid(path, context.clone(), detail);
+            errors.push(FieldError::invalid_shown(path, &shown(), detail));
         }
         if context["capabilities"].texts("add").any(|name| name == "CAP_SYS_ADMIN") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            errors.invalid(path, context.clone(), detail);
+            errors.push(FieldError::invalid_shown(path, &shown(), detail));
         }
     }
-    profiles(context, path, errors);
+    app_armor(context, path, errors);
 }
 
-/// Seccomp and AppArmor profiles.
-fn profiles(context: &Value, path: &Path, errors: &mut Errors) {
-    let types = ["Localhost", "RuntimeDefault", "Unconfined"];
+const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
+
+fn seccomp(context: &Value, path: &Path, errors: &mut Errors) {
     if let Some(profile) = context.sub("seccompProfile") {
         let path = path.child("seccompProfile");
         match profile.text("type") {
             "" => {
                 errors.required(&path.child("type"), "type is required when seccompProfile is set")
             }
-            kind if types.contains(&kind) => {}
-            kind => errors.unsupported(&path.child("type"), kind, &types),
+            kind if PROFILES.contains(&kind) => {}
+            kind => errors.unsupported(&path.child("type"), kind, &PROFILES),
         }
         let place = path.child("localhostProfile");
         match (profile.text("type"), profile.opt_text("localhostProfile")) {
@@ -79,11 +83,15 @@ fn profiles(context: &Value, path: &Path, errors: &mut Errors) {
             ("Localhost", Some(file)) => descending_path(file, &place, errors),
             (_, Some(_)) => {
                 let detail = "can only be set when seccomp type is Localhost";
-                errors.invalid(&place, profile.clone(), detail);
+                let shown = PROFILE.show(profile);
+                errors.push(FieldError::invalid_shown(&place, &shown, detail));
             }
             (_, None) => {}
         }
     }
+}
+
+fn app_armor(context: &Value, path: &Path, errors: &mut Errors) {
     let Some(profile) = context.sub("appArmorProfile") else { return };
     let path = path.child("appArmorProfile");
     let place = path.child("localhostProfile");
@@ -107,7 +115,7 @@ fn profiles(context: &Value, path: &Path, errors: &mut Errors) {
         ("", _) => {
             errors.required(&path.child("type"), "type is required when appArmorProfile is set");
         }
-        (other, _) => errors.unsupported(&path.child("type"), other, &types),
+        (other, _) => errors.unsupported(&path.child("type"), other, &PROFILES),
     }
 }
 

@@ -69,6 +69,9 @@ pub(crate) fn pod_annotations(meta: &Value, spec: &Value, path: &Path, errors: &
                 None => errors.invalid(&path, value, "must be a valid seccomp profile"),
             }
         }
+    }
+    for (key, value) in annotations.as_object().into_iter().flatten() {
+        let value = value.as_str().unwrap_or_default();
         if let Some(name) = key.strip_prefix("container.apparmor.security.beta.kubernetes.io/") {
             let path = path.key(key);
             if !super::all_containers(spec).any(|(_, _, container)| container.text("name") == name)

@@ -104,6 +104,8 @@ fn source(volume: &Value, path: &Path, errors: &mut Errors) {
             errors.forbidden(&path.child(field), "may not specify more than 1 volume type");
         } else {
             found = true;
+            // The one source that upstream calls otherwise in the paths of what is wrong in it.
+            let field = if field == "gcePersistentDisk" { "persistentDisk" } else { field };
             check(source, &path.child(field), errors);
         }
     }
@@ -130,7 +132,7 @@ const HOST_PATH_TYPES: [&str; 8] = [
     "Socket",
 ];
 
-pub(super) fn host_path(source: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn host_path(source: &Value, path: &Path, errors: &mut Errors) {
     let place = source.text("path");
     if place.is_empty() {
         return errors.required(&path.child("path"), "");
@@ -181,7 +183,7 @@ fn claim(source: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-pub(super) fn nfs(source: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn nfs(source: &Value, path: &Path, errors: &mut Errors) {
     if source.text("server").is_empty() {
         errors.required(&path.child("server"), "");
     }

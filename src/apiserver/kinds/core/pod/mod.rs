@@ -25,6 +25,9 @@ impl Hooks for Pod {
         let Some(spec) = pod.get_mut("spec") else { return };
         pod_spec::default_spec(spec);
         pod_spec::default_requests(spec);
+        if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
+            spec["terminationGracePeriodSeconds"] = 1.into();
+        }
         crate::kinds::value::set_default(spec, "enableServiceLinks", true);
         status::default_ips(pod);
     }

@@ -1,0 +1,104 @@
+//! ReplicationControllers: what ReplicaSets have taken the place of.
+
+use apimachinery::field::{FieldError, Path};
+use serde_json::Value;
+
+use crate::kinds::{
+    Column, Context, Hooks,
+    apps::{replica_set::STATUS, workload},
+    columns::{self, age, containers, labels, name},
+    pod_spec,
+    validation::{Errors, Report as _, not_negative, spec},
+    value::{Fields as _, object_at},
+};
+
+pub(crate) struct ReplicationController;
+
+impl Hooks for ReplicationController {
+    fn default(&self, controller: &mut Value) {
+        if let Some(template) = controller.pointer_mut("/spec/template") {
+            pod_spec::default_template(template);
+        }
+        // Without a selector or labels of its own it has those of its pods.
+        let labels = &controller["spec"]["template"]["metadata"]["labels"];
+        if labels.as_object().is_none_or(serde_json::Map::is_empty) {
+            return;
+        }
+        let labels = labels.clone();
+        let open = |map: &Value| map.as_object().is_none_or(serde_json::Map::is_empty);
+        if open(&controller["spec"]["selector"]) {
+            controller["spec"]["selector"] = labels.clone();
+        }
+        if open(&controller["metadata"]["labels"])
+            && let Some(metadata) = object_at(controller, "metadata")
+        {
+            metadata.insert("labels".to_owned(), labels);
+        }
+    }
+
+    fn prepare_create(&self, _context: &Context<'_>, controller: &mut Value) {
+        pod_spec::drop_from_template(controller, None);
+    }
+
+    fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
+        if context.subresource.is_empty() {
+            pod_spec::drop_from_template(new, Some(old));
+        }
+    }
+
+    fn validate_create(&self, _context: &Context<'_>, controller: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        validate(&controller["spec"], &spec(), &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+        if context.subresource == "status" {
+            let mut errors = Errors::new();
+            STATUS.check(old, new, &mut errors);
+            return errors;
+        }
+        self.validate_create(context, new)
+    }
+
+    fn fields(&self) -> &'static [&'static str] {
+        &["status.replicas"]
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        columns::of("/replicationcontrollers")
+    }
+
+    fn cells(&self, controller: &Value) -> Vec<Value> {
+        let (spec, status) = (&controller["spec"], &controller["status"]);
+        let [names, images] = containers(&spec["template"]["spec"]);
+        vec![
+            name(controller),
+            spec.int("replicas").unwrap_or_default().into(),
+            status.int("replicas").unwrap_or_default().into(),
+            status.int("readyReplicas").unwrap_or_default().into(),
+            age(controller),
+            names,
+            images,
+            labels(spec, "selector"),
+        ]
+    }
+}
+
+fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
+    not_negative(spec, "minReadySeconds", path, errors);
+    if spec.entries("selector").next().is_none() {
+        errors.required(&path.child("selector"), "");
+    }
+    not_negative(spec, "replicas", path, errors);
+    let template = path.child("template");
+    if !spec.has("template") {
+        return errors.required(&template, "");
+    }
+    let labels = &spec["template"]["metadata"]["labels"];
+    if spec.entries("selector").any(|(key, value)| labels.get(key) != Some(value)) {
+        workload::mismatch(spec, &template, errors);
+    }
+    pod_spec::template(&spec["template"], &template, errors);
+    workload::always(&spec["template"], "ReplicationController", &template, errors);
+}

@@ -1,0 +1,69 @@
+//! VolumeAttachments.
+
+use apimachinery::field::{FieldError, Path};
+use serde_json::Value;
+
+use crate::kinds::{
+    Column, Context, Hooks,
+    columns::{self, age, name},
+    pod_spec::csi_driver_name,
+    validation::{Errors, Report as _, dns_subdomain, immutable, spec},
+    value::Fields as _,
+};
+
+pub(crate) struct VolumeAttachment;
+
+impl Hooks for VolumeAttachment {
+    fn validate_create(&self, _context: &Context<'_>, attachment: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        let (inner, path) = (&attachment["spec"], spec());
+        csi_driver_name(inner.text("attacher"), &path.child("attacher"), &mut errors);
+        let source = path.child("source");
+        let one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+        let volume = inner["source"].opt_text("persistentVolumeName");
+        match (inner["source"].has("inlineVolumeSpec"), volume) {
+            (false, None) => errors.required(&source, one),
+            (true, Some(_)) => errors.forbidden(&source, one),
+            (false, Some("")) => {
+                let detail = "must specify non empty persistentVolumeName";
+                errors.required(&source.child("persistentVolumeName"), detail);
+            }
+            _ => {}
+        }
+        dns_subdomain(inner.text("nodeName"), &path.child("nodeName"), &mut errors);
+        if let Some(volume) = volume {
+            dns_subdomain(volume, &source.child("persistentVolumeName"), &mut errors);
+        }
+        errors
+    }
+
+    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate_create(context, new);
+        immutable(old, new, "spec", &Path::empty(), &mut errors);
+        errors
+    }
+
+    fn counts_generations(&self) -> bool {
+        false
+    }
+
+    fn fields(&self) -> &'static [&'static str] {
+        &["spec.nodeName"]
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        columns::of("storage.k8s.io/volumeattachments")
+    }
+
+    fn cells(&self, attachment: &Value) -> Vec<Value> {
+        let spec = &attachment["spec"];
+        vec![
+            name(attachment),
+            spec.text("attacher").into(),
+            spec["source"].text("persistentVolumeName").into(),
+            spec.text("nodeName").into(),
+            attachment["status"].on("attached").into(),
+            age(attachment),
+        ]
+    }
+}
