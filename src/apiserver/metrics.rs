@@ -13,13 +13,19 @@ use std::{
 /// Upper bounds of the latency buckets, in milliseconds.
 const BUCKETS: [u64; 10] = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 5000];
 
-/// What is counted apart: verb, group, resource, subresource and status code.
-type Labels = (String, String, String, String, u16);
+/// Answered requests by their labels, as the text shows these.
+#[derive(Default)]
+struct Requests {
+    counts: BTreeMap<String, u64>,
+    /// Where the labels of a request are written for the look-up; kept, so that counting does not
+    /// allocate.
+    labels: String,
+}
 
 /// Counters of the API server.
 #[derive(Default)]
 pub struct Metrics {
-    requests: Mutex<BTreeMap<Labels, u64>>,
+    requests: Mutex<Requests>,
     latency: [AtomicU64; BUCKETS.len() + 1],
     latency_micros: AtomicU64,
     watches: AtomicI64,
@@ -35,13 +41,23 @@ impl Metrics {
         self.latency_micros.fetch_add(micros, Ordering::Relaxed);
         // Only names that the server knows become labels, so that clients cannot grow the table.
         let (group, resource, subresource) = match (info.is_resource, code) {
-            (true, 404) | (false, _) => (String::new(), String::new(), String::new()),
-            _ => (info.group.clone(), info.resource.clone(), info.subresource.clone()),
+            (true, 404) | (false, _) => ("", "", ""),
+            _ => (info.group.as_str(), info.resource.as_str(), info.subresource.as_str()),
         };
-        let labels = (info.verb.clone(), group, resource, subresource, code);
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        if requests.len() < 4096 || requests.contains_key(&labels) {
-            *requests.entry(labels).or_default() += 1;
+        let Requests { counts, labels } = &mut *requests;
+        labels.clear();
+        let _ = write!(
+            labels,
+            "code=\"{code}\",group=\"{group}\",resource=\"{resource}\",\
+             subresource=\"{subresource}\",verb=\"",
+        );
+        labels.extend(info.verb.chars().map(|c| c.to_ascii_uppercase()));
+        labels.push('"');
+        if let Some(count) = counts.get_mut(labels.as_str()) {
+            *count += 1;
+        } else if counts.len() < 4096 {
+            counts.insert(labels.clone(), 1);
         }
     }
 
@@ -56,13 +72,8 @@ impl Metrics {
             "# HELP apiserver_request_total Requests answered.\n# TYPE apiserver_request_total counter\n",
         );
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((verb, group, resource, subresource, code), count) in &*requests {
-            let verb = verb.to_ascii_uppercase();
-            let _ = writeln!(
-                out,
-                "apiserver_request_total{{code=\"{code}\",group=\"{group}\",resource=\"{resource}\",\
-                 subresource=\"{subresource}\",verb=\"{verb}\"}} {count}"
-            );
+        for (labels, count) in &requests.counts {
+            let _ = writeln!(out, "apiserver_request_total{{{labels}}} {count}");
         }
         drop(requests);
         out.push_str(

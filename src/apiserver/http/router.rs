@@ -29,11 +29,10 @@ pub async fn serve(server: &Arc<Shared>, peer: &Peer, request: Request<Incoming>
     let (parts, body) = request.into_parts();
     let user = match authenticate(server, peer, &parts.headers) {
         Ok(user) => user,
-        Err(status) => return finish(refuse(&parts.headers, "", &status), &parts.headers),
+        Err(status) => return finish(refuse(&parts.headers, "", &status), false),
     };
-    let headers = parts.headers.clone();
-    let response = handle(server, &user, parts, Payload::Incoming(body)).await;
-    finish(response, &headers)
+    let compressed = gzip::wanted(&parts.headers);
+    finish(handle(server, &user, parts, Payload::Incoming(body)).await, compressed)
 }
 
 fn authenticate(server: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<UserInfo, Status> {
@@ -45,10 +44,10 @@ fn authenticate(server: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Use
 }
 
 /// What every answer to the network has.
-fn finish(mut response: Response, request: &HeaderMap) -> Response {
+fn finish(mut response: Response, compressed: bool) -> Response {
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
-    if gzip::wanted(request) { gzip::compress(response) } else { response }
+    if compressed { gzip::compress(response) } else { response }
 }
 
 /// Answers a request of a known user, from a connection or from inside the process.

@@ -490,3 +490,38 @@ fn frame(representation: &Representation, kind: &str, body: &[u8], out: &mut Byt
     out.put_slice(body);
     out.put_slice(b"}\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stripped(body: &'static str) -> String {
+        let prefix = r#"{"apiVersion":"v1","kind":"ConfigMap",""#;
+        let mut pieces = Vec::new();
+        strip_type(&Bytes::from_static(body.as_bytes()), prefix, &mut pieces);
+        String::from_utf8(pieces.concat()).unwrap()
+    }
+
+    #[test]
+    fn items_are_listed_without_their_type() {
+        let cases = [
+            (
+                r#"{"apiVersion":"v1","kind":"ConfigMap","data":{"kind":"a"}}"#,
+                r#"{"data":{"kind":"a"}}"#,
+            ),
+            (r#"{"kind":"ConfigMap","apiVersion":"v1","data":{}}"#, r#"{"data":{}}"#),
+            (
+                r#"{"data":{},"kind":"ConfigMap","x":[1],"apiVersion":"v1"}"#,
+                r#"{"data":{},"x":[1]}"#,
+            ),
+            (
+                r#"{"apiVersion":"v1","kind":"ConfigMap"}"#,
+                r#"{"apiVersion":"v1","kind":"ConfigMap"}"#,
+            ),
+            ("[]", "[]"),
+        ];
+        for (body, wanted) in cases {
+            assert_eq!(stripped(body), wanted);
+        }
+    }
+}
