@@ -136,6 +136,7 @@ impl<'a> Call<'a> {
     pub fn context(&self, dry_run: bool) -> Context<'_> {
         Context {
             user: self.user,
+            group: &self.info.group,
             subresource: &self.info.subresource,
             dry_run,
             server: self.server,
