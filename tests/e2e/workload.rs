@@ -107,6 +107,48 @@ spec:
 }
 
 #[test]
+fn a_daemon_set_runs_one_pod_on_the_node() {
+    let cluster = Cluster::start();
+    cluster.apply(
+        r#"
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: every}
+spec:
+  selector: {matchLabels: {app: every}}
+  template:
+    metadata: {labels: {app: every}}
+    spec:
+      containers:
+      - name: c
+        image: knarr.demo/backend:v1
+        command: [sh, -c, 'trap "exit 0" TERM; while :; do sleep 1; done']
+"#,
+    );
+    cluster.kubectl(&["rollout", "status", "daemonset/every", "--timeout=60s"]).stdout();
+    let pods = cluster.get(&["pods", "-l", "app=every"]);
+    let nodes: Vec<_> =
+        pods["items"].as_array().unwrap().iter().map(|p| &p["spec"]["nodeName"]).collect();
+    assert_eq!(nodes, ["node"]);
+}
+
+#[test]
+fn manifests_of_the_data_directory_are_applied_and_what_they_drop_is_removed() {
+    let cluster = Cluster::control_plane();
+    let file = cluster.data().join("server/manifests/colours.yaml");
+    let map = |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+    std::fs::write(&file, format!("{}---\n{}", map("sky"), map("sea"))).unwrap();
+    let there = |name: &str| cluster.kubectl(&["get", "configmap", name, "-o", "name"]).result();
+    eventually("both objects", Duration::from_secs(30), || there("sky").and_then(|_| there("sea")));
+    std::fs::write(&file, map("sky")).unwrap();
+    eventually("the dropped object to go", Duration::from_secs(30), || match there("sea") {
+        Ok(name) => Err(name),
+        Err(gone) => Ok(gone),
+    });
+    there("sky").unwrap();
+}
+
+#[test]
 fn cleanup_leaves_nothing_of_the_node_behind() {
     let mut cluster = with_web();
     cluster.stop_server();

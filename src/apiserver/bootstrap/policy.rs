@@ -132,7 +132,7 @@ mod tests {
         let count = |resource| all.iter().filter(|policy| policy.resource == resource).count();
         // Those of upstream, and the one of the edge.
         assert_eq!(count("clusterroles"), 73 + 1);
-        assert_eq!(count("clusterrolebindings"), 54);
+        assert_eq!(count("clusterrolebindings"), 54 + 1);
         assert_eq!(count("roles"), 7);
         assert!(all.iter().all(|policy| policy.object["metadata"]["name"].is_string()));
         let bindings = all.iter().filter(|policy| policy.resource.ends_with("bindings"));

@@ -27,7 +27,6 @@ pub(crate) struct Eviction {
 
 /// What a running operation has to tell before it is done.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a few exist at a time, each for a moment")]
 pub(super) enum Progress {
     Sandbox(Vec<IpAddr>),
     Volumes(Volumes),

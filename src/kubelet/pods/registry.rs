@@ -50,6 +50,7 @@ impl Registry {
     }
 
     /// The kubelet ends a pod.
+    #[allow(dead_code, reason = "the seam for eviction under node pressure")]
     pub(crate) fn evict(&self, uid: &str, eviction: Eviction) -> bool {
         match self.mailbox(uid) {
             Some(mailbox) => {
