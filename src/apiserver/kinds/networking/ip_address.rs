@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::kinds::{
     Column, Context, Hooks,
     addresses::canonical_ip,
-    columns::{self, age, name},
+    columns::{self, name},
     validation::{Errors, Report as _, dns_subdomain, immutable, spec},
     value::Fields as _,
 };
@@ -72,6 +72,6 @@ impl Hooks for IpAddress {
             }
             format!("{shown}/{}", parent.text("name"))
         });
-        vec![name(address), parent.unwrap_or_else(|| "<none>".to_owned()).into(), age(address)]
+        vec![name(address), parent.unwrap_or_else(|| "<none>".to_owned()).into()]
     }
 }

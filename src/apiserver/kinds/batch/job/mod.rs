@@ -28,7 +28,7 @@ const OLD_UID: &str = "controller-uid";
 
 impl Hooks for Job {
     fn default(&self, job: &mut Value) {
-        if let Some(spec) = job.get_mut("spec") {
+        if let Some(spec) = job.get_mut("spec").filter(|spec| spec.is_object()) {
             spec::default_spec(spec);
             if spec.get("manualSelector").is_none_or(Value::is_null) {
                 spec["manualSelector"] = false.into();
