@@ -62,7 +62,9 @@ pub(crate) fn holder_of(port: u16) -> String {
     };
     let link = format!("socket:[{inode}]");
     let Ok(processes) = std::fs::read_dir("/proc") else { return unknown() };
-    for process in processes.flatten() {
+    let is_pid =
+        |name: &std::ffi::OsStr| name.to_string_lossy().bytes().all(|b| b.is_ascii_digit());
+    for process in processes.flatten().filter(|entry| is_pid(&entry.file_name())) {
         let Ok(open) = std::fs::read_dir(process.path().join("fd")) else { continue };
         let has = open.flatten().any(|file| {
             std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == &*link)
