@@ -5,7 +5,8 @@ use std::{
     cmp::Ordering,
     collections::VecDeque,
     ops::Bound,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::{Duration, Instant},
 };
 
 use apimachinery::{Key, Object};
@@ -20,6 +21,9 @@ use crate::{
 /// How many snapshots a collection keeps for clients that list page by page. Each costs only what
 /// has changed since it was taken.
 const KEPT_SNAPSHOTS: usize = 16;
+
+/// How long they are kept: what etcd's compaction leaves upstream's clients.
+const KEPT_FOR: Duration = Duration::from_secs(300);
 
 /// An object ordered and found by its key, so that the key is stored once.
 #[derive(Clone)]
@@ -118,7 +122,7 @@ pub(crate) struct CollectionInner {
     pub(crate) history: History,
     /// Latest revision published by any collection of the store.
     pub(crate) published: Arc<AtomicU64>,
-    kept: Mutex<VecDeque<Snapshot>>,
+    kept: Mutex<VecDeque<(Instant, Snapshot)>>,
 }
 
 impl Collection {
@@ -172,24 +176,31 @@ impl Collection {
 
     /// Keeps `snapshot` for the pages that follow; the oldest kept one makes room.
     pub fn keep(&self, snapshot: &Snapshot) {
-        let mut kept = self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.iter().any(|known| known.revision == snapshot.revision) {
+        let mut kept = self.kept();
+        if kept.iter().any(|(_, known)| known.revision == snapshot.revision) {
             return;
         }
         if kept.len() == KEPT_SNAPSHOTS {
             kept.pop_front();
         }
-        kept.push_back(snapshot.clone());
+        kept.push_back((Instant::now(), snapshot.clone()));
     }
 
     /// The kept snapshot of `revision`, if it is still there.
     pub fn snapshot_at(&self, revision: u64) -> Option<Snapshot> {
-        let kept = self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept.iter().find(|known| known.revision == revision) {
+        let kept = self.kept();
+        if let Some((_, known)) = kept.iter().find(|(_, known)| known.revision == revision) {
             return Some(known.clone());
         }
         drop(kept);
         Some(self.snapshot()).filter(|snapshot| snapshot.revision == revision)
+    }
+
+    /// The kept snapshots that are not too old.
+    fn kept(&self) -> MutexGuard<'_, VecDeque<(Instant, Snapshot)>> {
+        let mut kept = self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(since, _)| since.elapsed() < KEPT_FOR);
+        kept
     }
 
     /// Everything that happens after revision `since`.

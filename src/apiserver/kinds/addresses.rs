@@ -39,7 +39,7 @@ pub(crate) fn canonical_ip(value: &str, path: &Path, errors: &mut Errors) -> Opt
 
 /// An address that packets can be sent to: no special one.
 pub(crate) fn endpoint_ip(value: &str, path: &Path, errors: &mut Errors) {
-    let Ok(ip) = value.parse::<IpAddr>() else {
+    let Some(ip) = lenient(value) else {
         return errors.invalid(path, value, "must be a valid IP address");
     };
     if ip.is_unspecified() {
@@ -64,6 +64,15 @@ pub(crate) fn endpoint_ip(value: &str, path: &Path, errors: &mut Errors) {
         let detail = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
         errors.invalid(path, value, detail);
     }
+}
+
+/// An address whose parts may have leading zeros.
+fn lenient(value: &str) -> Option<IpAddr> {
+    if !sloppy(value) {
+        return value.parse().ok();
+    }
+    let bytes: Vec<u8> = value.split('.').filter_map(|part| part.parse().ok()).collect();
+    <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from)
 }
 
 /// Whether it is an IPv4 address but for leading zeros.

@@ -17,12 +17,14 @@ pub(crate) enum Kind {
     Number,
     /// A pointer to a struct.
     Struct(&'static GoStruct),
+    /// A list of structs.
+    List(&'static GoStruct),
 }
 
 /// Go name, JSON name and kind of each field.
 pub(crate) struct GoStruct(pub(crate) &'static [(&'static str, &'static str, Kind)]);
 
-use Kind::{Number, Pointer, Struct, Text};
+use Kind::{List, Number, Pointer, Struct, Text};
 
 impl GoStruct {
     /// The object as upstream prints it.
@@ -32,10 +34,14 @@ impl GoStruct {
             let comma = if at == 0 { "" } else { "," };
             let value = match (object.sub(field), kind) {
                 (Some(value), Struct(inner)) => inner.show(value),
+                (Some(Value::Array(items)), List(inner)) => {
+                    let items: Vec<String> = items.iter().map(|item| inner.show(item)).collect();
+                    format!("[{}]", items.join(","))
+                }
                 (Some(value), _) => value.to_string(),
                 (None, Text) => "\"\"".to_owned(),
                 (None, Number) => "0".to_owned(),
-                (None, Pointer | Struct(_)) => "null".to_owned(),
+                (None, Pointer | Struct(_) | List(_)) => "null".to_owned(),
             };
             // Writing to a String cannot fail.
             let _ = write!(text, "{comma}\"{name}\":{value}");
@@ -114,6 +120,14 @@ pub(crate) static PARTITION_STRATEGY: GoStruct = GoStruct(&[
     ("Type", "type", Text),
     ("RollingUpdate", "rollingUpdate", Struct(&ROLLING_PARTITION)),
 ]);
+
+static SUCCESS_RULE: GoStruct = GoStruct(&[
+    ("SucceededIndexes", "succeededIndexes", Pointer),
+    ("SucceededCount", "succeededCount", Pointer),
+]);
+
+/// When a Job has succeeded.
+pub(crate) static SUCCESS_POLICY: GoStruct = GoStruct(&[("Rules", "rules", List(&SUCCESS_RULE))]);
 
 /// The spec of a PodDisruptionBudget.
 pub(crate) static DISRUPTION_BUDGET: GoStruct = GoStruct(&[

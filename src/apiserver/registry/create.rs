@@ -113,7 +113,10 @@ fn prepare(call: &Call<'_>, object: &mut Value) {
         && !resource.hooks.keeps_status_on_create()
         && let Some(fields) = object.as_object_mut()
     {
-        fields.remove("status");
+        match normalize::zero_status(resource) {
+            Some(zero) => drop(fields.insert("status".into(), zero)),
+            None => drop(fields.remove("status")),
+        }
     }
     if resource.hooks.counts_generations() {
         metadata::of(object).insert("generation".into(), 1.into());
@@ -129,14 +132,14 @@ async fn check_and_commit(
 ) -> Result<Option<Arc<Object>>, Status> {
     let resource = call.resource();
     let collection = call.collection()?;
-    let mut errors = normalize::validate(&call.endpoint, object, None);
+    let mut errors = metadata::validate(object, resource.namespaced, Some(resource.hooks));
+    errors.extend(normalize::validate(&call.endpoint, object, None));
     errors.extend(resource.hooks.validate_create(&call.context(options.dry_run), object));
-    if errors.is_empty() {
-        errors = metadata::validate(object, resource.namespaced, Some(resource.hooks));
-    }
     if !errors.is_empty() {
-        let kind = &call.endpoint.version().gvk;
-        return Err(Status::invalid(kind, metadata::name(object), &errors));
+        return Err(Status::invalid(&call.blamed_kind(), metadata::name(object), &errors));
+    }
+    for warning in resource.hooks.warnings(None, object) {
+        call.warnings.add(warning);
     }
     for warning in admission::validate(call.server, request, object).await? {
         call.warnings.add(warning);

@@ -270,11 +270,33 @@ fn validate_owners(owners: Option<&Value>, path: &Path, errors: &mut Vec<FieldEr
     }
 }
 
+/// API groups whose finalizers without a domain must be among the well-known ones.
+const STRICT_FINALIZERS: [&str; 11] = [
+    "",
+    "apps",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "discovery.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "networking.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+];
+
 fn validate_finalizers(object: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let (mut orphan, mut foreground) = (false, false);
-    for finalizer in finalizers(object) {
+    let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let strict = STRICT_FINALIZERS.contains(&resource::split_api_version(api_version).0);
+    for (at, finalizer) in finalizers(object).enumerate() {
         for message in names::qualified_name(finalizer) {
             errors.push(FieldError::invalid(path, finalizer, &message));
+        }
+        let standard = [ORPHAN, FOREGROUND, "kubernetes"].contains(&finalizer);
+        if strict && !standard && !finalizer.contains('/') {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(&path.index(at), finalizer, detail));
         }
         orphan |= finalizer == ORPHAN;
         foreground |= finalizer == FOREGROUND;

@@ -132,6 +132,16 @@ impl<'a> Call<'a> {
         options.manager(agent.unwrap_or_default())
     }
 
+    /// The kind that an invalid object is said to be of: an Event is one of the core group
+    /// wherever it comes from.
+    pub fn blamed_kind(&self) -> GroupVersionKind {
+        let mut kind = self.endpoint.version().gvk.clone();
+        if &*kind.group == "events.k8s.io" {
+            kind.group = "".into();
+        }
+        kind
+    }
+
     /// What hooks are told.
     pub fn context(&self, dry_run: bool) -> Context<'_> {
         Context {

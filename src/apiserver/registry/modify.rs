@@ -246,7 +246,12 @@ async fn check_and_commit(
     errors.extend(normalize::validate(&call.endpoint, new, Some(old)));
     errors.extend(resource.hooks.validate_update(&context, old, new));
     if !errors.is_empty() {
-        return Err(Status::invalid(&call.endpoint.version().gvk, name, &errors));
+        return Err(Status::invalid(&call.blamed_kind(), name, &errors));
+    }
+    if call.info.subresource.is_empty() {
+        for warning in resource.hooks.warnings(Some(old), new) {
+            call.warnings.add(warning);
+        }
     }
     managed::ignore_timestamps(old, new);
     for warning in admission::validate(call.server, request, new).await? {

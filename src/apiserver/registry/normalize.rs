@@ -170,6 +170,16 @@ pub fn storage_schema(resource: &Resource) -> Option<&Schema> {
     version.map(|version| &version.schema)
 }
 
+/// The status of a new object of a built-in kind: as Go writes it without any value.
+pub fn zero_status(resource: &Resource) -> Option<Value> {
+    if resource.is_custom() {
+        return None;
+    }
+    let mut empty = Value::Object(serde_json::Map::new());
+    storage_schema(resource)?.conform(&mut empty).ok()?;
+    empty.get_mut("status").map(Value::take)
+}
+
 /// Validates a custom object against its schema; `old` is what an update replaces.
 pub fn validate(endpoint: &Endpoint, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     if !endpoint.resource.is_custom() {

@@ -136,6 +136,7 @@ fn alias(endpoint: &Endpoint, field: &str) -> Option<&'static str> {
     let gvk = &endpoint.version().gvk;
     Some(match (&*gvk.group, &*gvk.kind, field) {
         ("", "Pod", "spec.host") => "spec.nodeName",
+        ("batch", "Job", "status.successful") => "status.succeeded",
         ("", "Event", "source") => "source.component",
         ("events.k8s.io", "Event", "regarding.kind") => "involvedObject.kind",
         ("events.k8s.io", "Event", "regarding.namespace") => "involvedObject.namespace",

@@ -166,7 +166,7 @@ impl Images {
                     let pod = crate::podspec::pod_reference(wanted.pod);
                     self.recorder.warning(&pod, "FailedToRetrieveImagePullSecret", text);
                 }
-                Err(self.failed(key, image, &error))
+                Err(self.failed(key, &error))
             }
         }
     }
@@ -191,14 +191,8 @@ impl Images {
         Some(Failure { reason: "ImagePullBackOff", message, retry })
     }
 
-    fn failed(&self, key: (String, String), image: &str, error: &PullError) -> Failure {
+    fn failed(&self, key: (String, String), error: &PullError) -> Failure {
         let (reason, message) = match error {
-            PullError::Unavailable { message, .. } => (
-                "RegistryUnavailable",
-                format!(
-                    "image pull failed for {image} because the registry is unavailable: {message}"
-                ),
-            ),
             PullError::InvalidReference { .. } => ("InvalidImageName", error.to_string()),
             _ => ("ErrImagePull", error.to_string()),
         };

@@ -156,8 +156,9 @@ fn without_sandbox(input: &Input<'_>, actions: &mut Actions) {
 
 /// Adds a container to those that are started, or to those that wait.
 fn start(input: &Input<'_>, actions: &mut Actions, kind: Kind, container: &Container) {
-    let exit = input.view.newest(&container.name).and_then(ContainerView::exit);
-    let finished = exit.map(|exit| exit.finished_at);
+    // One that is killed first still runs: the instance before it tells when the last one ended.
+    let mut instances = input.view.containers.iter().filter(|it| it.name == container.name);
+    let finished = instances.find_map(ContainerView::exit).map(|exit| exit.finished_at);
     let waiting = finished
         .and_then(|finished| input.backoff.waiting(&backoff_key(container), finished, input.now));
     let name = container.name.clone();
@@ -301,11 +302,7 @@ fn regular_containers(input: &Input<'_>, actions: &mut Actions) {
             if reason != KillReason::Other || message.ends_with("definition changed") {
                 message.push_str(", will be restarted");
             }
-            actions.start.push(Start {
-                kind: Kind::Regular,
-                name: container.name.clone(),
-                after: None,
-            });
+            start(input, actions, Kind::Regular, container);
         } else {
             kept += 1;
         }

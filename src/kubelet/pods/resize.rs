@@ -8,14 +8,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use apimachinery::quantity::{Format, Quantity};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, ResourceRequirements},
+    apimachinery::pkg::api::resource::Quantity as ApiQuantity,
+};
 use runtime::{PodResources, Resources, Sandbox};
 use serde::{Deserialize, Serialize};
 
 use super::view::PodView;
 use crate::{
     podspec::{PodExt, is_sidecar},
-    resources::{amount, cgroups::container_resources},
+    resources::{
+        amount,
+        cgroups::{container_resources, milli_cpu},
+        pod_limits, pod_requests, to_api,
+    },
 };
 
 /// The file in a pod's folder that a later kubelet learns all this from.
@@ -178,7 +186,7 @@ fn changed(a: &ResourceRequirements, b: &ResourceRequirements) -> Vec<&'static s
     ["cpu", "memory"].into_iter().filter(differs).collect()
 }
 
-type List = BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
+type List = BTreeMap<String, ApiQuantity>;
 
 /// Changes the cgroups of a pod from `from` to `to` and those of its containers, so that at no time
 /// a container's limit is above its pod's: cgroup v1 refuses that.
@@ -225,6 +233,34 @@ pub(super) async fn actuate(
         }
     }
     Ok(())
+}
+
+/// The resources of a pod as a whole: those of its cgroup, if it has one, or what it was granted.
+pub(super) fn in_force(pod: &Pod, cgroup: Option<&PodResources>) -> ResourceRequirements {
+    let mut resources = pod.spec_or_empty().resources.clone().unwrap_or_default();
+    let Some(cgroup) = cgroup else {
+        resources.requests = Some(to_api(&pod_requests(pod)));
+        resources.limits = Some(to_api(&pod_limits(pod)));
+        return resources;
+    };
+    let set = |list: &mut Option<List>, name: &str, amount: Option<Quantity>| {
+        if let Some(amount) = amount {
+            let amount = ApiQuantity(amount.to_string());
+            list.get_or_insert_default().insert(name.to_owned(), amount);
+        }
+    };
+    let cpu_request = cgroup.cpu_shares.and_then(milli_cpu).map(Quantity::from_milli);
+    set(&mut resources.requests, "cpu", cpu_request);
+    let memory_request = pod_requests(pod).get("memory").copied();
+    let memory_request = memory_request
+        .filter(|_| resources.requests.as_ref().is_none_or(|list| !list.contains_key("memory")));
+    set(&mut resources.requests, "memory", memory_request);
+    let period = cgroup.cpu_period.and_then(|period| i64::try_from(period).ok()).unwrap_or(0);
+    let cpu_limit = cgroup.cpu_quota.filter(|_| period > 0).map(|quota| quota * 1000 / period);
+    set(&mut resources.limits, "cpu", cpu_limit.map(Quantity::from_milli));
+    let memory_limit = cgroup.memory_limit.map(|limit| Quantity::new(limit, Format::BinarySi));
+    set(&mut resources.limits, "memory", memory_limit);
+    resources
 }
 
 /// Whether the pod's cgroup has to be changed.
@@ -390,6 +426,29 @@ mod tests {
         assert_ne!(Allocation::of(&wanted), granted);
         granted.apply(&mut wanted);
         assert_eq!(wanted, pod("100m", "64Mi", "NotRequired"));
+    }
+
+    #[test]
+    fn the_cgroup_tells_what_is_in_force() {
+        let pod = pod("100m", "64Mi", "NotRequired");
+        let resources = |cpu: &str, memory: &str| -> ResourceRequirements {
+            serde_json::from_value(json!({"requests": {"cpu": cpu, "memory": "64Mi"},
+                "limits": {"cpu": cpu, "memory": memory}}))
+            .unwrap()
+        };
+        assert_eq!(in_force(&pod, None), resources("100m", "64Mi"));
+        let cgroup = PodResources {
+            cpu_shares: Some(51),
+            cpu_quota: Some(5000),
+            cpu_period: Some(100_000),
+            memory_limit: Some(32 << 20),
+            ..PodResources::default()
+        };
+        assert_eq!(in_force(&pod, Some(&cgroup)), resources("50m", "32Mi"));
+        let unlimited = PodResources { cpu_shares: Some(2), ..PodResources::default() };
+        let requests = json!({"requests": {"memory": "64Mi"}});
+        let requests: ResourceRequirements = serde_json::from_value(requests).unwrap();
+        assert_eq!(in_force(&pod, Some(&unlimited)), requests);
     }
 
     #[test]

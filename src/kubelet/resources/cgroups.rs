@@ -22,6 +22,13 @@ pub(crate) fn shares(milli_cpu: i64) -> u64 {
     (milli_cpu.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES).unsigned_abs()
 }
 
+/// The request in thousandths of a CPU that shares stand for; `None` for the least shares, which
+/// stand for no request.
+pub(crate) fn milli_cpu(shares: u64) -> Option<i64> {
+    let milli = shares.saturating_mul(1000).div_ceil(1024);
+    i64::try_from(milli).ok().filter(|milli| *milli > MIN_SHARES)
+}
+
 /// CPU quota per period of a limit in thousandths of a CPU; `None` without a limit.
 pub(crate) fn quota(milli_cpu: i64) -> Option<i64> {
     (milli_cpu > 0).then(|| (milli_cpu.saturating_mul(PERIOD) / 1000).max(MIN_QUOTA))

@@ -53,6 +53,19 @@ pub(crate) fn matches(selector: &Value, template: &Value) -> bool {
     selector.is_everything() || selector.matches(labels.as_slice())
 }
 
+/// What a client is told of a new object's name that is none for the hosts that pods are.
+pub(crate) fn pod_name_warning(old: Option<&Value>, object: &Value) -> Vec<String> {
+    let messages = names::dns1123_label(object["metadata"].text("name"));
+    if old.is_some() || messages.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "metadata.name: this is used in Pod names and hostnames, which can result in surprising \
+         behavior; a DNS label is recommended: [{}]",
+        messages.join(" ")
+    )]
+}
+
 /// Pods of a workload start again whatever happens.
 pub(crate) fn always(template: &Value, kind: &str, path: &Path, errors: &mut Errors) {
     let path = path.child("spec");

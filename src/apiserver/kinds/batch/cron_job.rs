@@ -1,15 +1,13 @@
 //! CronJobs.
 
-use apimachinery::{
-    field::{FieldError, Path},
-    names,
-};
+use apimachinery::field::{FieldError, Path};
 use cron::Schedule;
 use serde_json::Value;
 
-use super::job::{pod_name_warning, validate_template};
+use super::job::validate_template;
 use crate::kinds::{
     Column, Context, Hooks,
+    apps::workload,
     columns::{self, age, containers, name, selector, since},
     pod_spec,
     validation::{Errors, Report as _, not_negative, one_of, spec},
@@ -60,11 +58,7 @@ impl Hooks for CronJob {
     }
 
     fn warnings(&self, old: Option<&Value>, job: &Value) -> Vec<String> {
-        let label = names::dns1123_label(job["metadata"].text("name"));
-        if old.is_some() || label.is_empty() {
-            return Vec::new();
-        }
-        vec![pod_name_warning(&label)]
+        workload::pod_name_warning(old, job)
     }
 
     fn columns(&self) -> &'static [Column] {

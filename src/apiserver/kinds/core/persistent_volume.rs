@@ -49,6 +49,13 @@ const SOURCES: [(&str, &str, Check); 22] = [
 ];
 
 impl Hooks for PersistentVolume {
+    fn default(&self, volume: &mut Value) {
+        if let Some(spec) = volume.get_mut("spec").filter(|spec| spec.is_object()) {
+            set_default(spec, "persistentVolumeReclaimPolicy", "Retain");
+            set_default(spec, "volumeMode", "Filesystem");
+        }
+    }
+
     fn prepare_create(&self, _context: &Context<'_>, volume: &mut Value) {
         volume["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": time::now()});
     }

@@ -15,34 +15,27 @@ use crate::kinds::{
         Errors, IMMUTABLE, POSITIVE, Report as _, label_selector, optional_one_of, quantity,
         quantity_text, spec,
     },
-    value::{Fields as _, same, set_default},
+    value::{Fields as _, same},
 };
 
 pub(crate) const ACCESS_MODES: [&str; 4] =
     ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
+/// What came before the field `storageClassName`.
+const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
 pub(crate) struct PersistentVolumeClaim;
 
 impl Hooks for PersistentVolumeClaim {
-    fn default(&self, claim: &mut Value) {
-        let Some(spec) = claim.get_mut("spec") else { return };
-        // The old reference to a data source and the new one say the same.
-        let (old, new) = (spec["dataSource"].clone(), spec["dataSourceRef"].clone());
-        let crosses = !new.text("namespace").is_empty();
-        if !old.is_null() && new.is_null() {
-            set_default(spec, "dataSourceRef", old);
-        } else if old.is_null() && !new.is_null() && !crosses {
-            let core = new.text("apiGroup").is_empty();
-            if core && new.text("kind") == "PersistentVolumeClaim"
-                || new.text("apiGroup") == "snapshot.storage.k8s.io"
-            {
-                set_default(spec, "dataSource", new);
-            }
-        }
-    }
-
     fn prepare_create(&self, _context: &Context<'_>, claim: &mut Value) {
         claim["status"] = json!({"phase": "Pending"});
+        normalize_sources(&Value::Null, claim);
+    }
+
+    fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
+        if context.subresource.is_empty() {
+            normalize_sources(&old["spec"], new);
+        }
     }
 
     fn validate_create(&self, _context: &Context<'_>, claim: &Value) -> Vec<FieldError> {
@@ -60,6 +53,31 @@ impl Hooks for PersistentVolumeClaim {
             validate_change(old, new, &mut errors);
         }
         errors
+    }
+
+    fn warnings(&self, _old: Option<&Value>, claim: &Value) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if claim["metadata"]["annotations"].has(CLASS_ANNOTATION) {
+            warnings.push(format!(
+                "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \
+                 \"storageClassName\" attribute instead"
+            ));
+        }
+        for part in ["requests", "limits"] {
+            let size = &claim["spec"]["resources"][part]["storage"];
+            if quantity(size).milli_value() % 1000 != 0 {
+                warnings.push(format!(
+                    "spec.resources.{part}[storage]: fractional byte value {:?} is invalid, must \
+                     be an integer",
+                    quantity_text(size)
+                ));
+            }
+        }
+        warnings
+    }
+
+    fn counts_generations(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -91,10 +109,39 @@ impl Hooks for PersistentVolumeClaim {
     }
 }
 
+/// The old reference to a data source and the new one say the same. What the old one could never
+/// name is dropped from it, and so are references to other namespaces.
+fn normalize_sources(old: &Value, claim: &mut Value) {
+    let Some(spec) = claim.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let namespaced = |source: &Value| !source.text("namespace").is_empty();
+    if spec.get("dataSourceRef").is_some_and(namespaced) && !old.has("dataSourceRef") {
+        spec.remove("dataSourceRef");
+    }
+    let known = |source: &Value| {
+        matches!(
+            (source.text("apiGroup"), source.text("kind")),
+            ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+        )
+    };
+    let given = |field: &str| spec.get(field).filter(|source| !source.is_null()).cloned();
+    match (given("dataSource"), given("dataSourceRef")) {
+        (Some(source), None) => {
+            if known(&source) || old.has("dataSource") || old.has("dataSourceRef") {
+                spec.insert("dataSourceRef".into(), source);
+            } else {
+                spec.remove("dataSource");
+            }
+        }
+        (None, Some(source)) if !namespaced(&source) => {
+            spec.insert("dataSource".into(), source);
+        }
+        _ => {}
+    }
+}
+
 /// The storage class of a claim or volume, by the annotation that came before the field, too.
 pub(crate) fn storage_class(object: &Value) -> &str {
-    let annotation =
-        object["metadata"]["annotations"].opt_text("volume.beta.kubernetes.io/storage-class");
+    let annotation = object["metadata"]["annotations"].opt_text(CLASS_ANNOTATION);
     annotation.unwrap_or_else(|| object["spec"].text("storageClassName"))
 }
 

@@ -61,6 +61,10 @@ impl Hooks for ReplicationController {
         self.validate_create(context, new)
     }
 
+    fn warnings(&self, old: Option<&Value>, controller: &Value) -> Vec<String> {
+        workload::pod_name_warning(old, controller)
+    }
+
     fn fields(&self) -> &'static [&'static str] {
         &["status.replicas"]
     }
@@ -86,11 +90,11 @@ impl Hooks for ReplicationController {
 }
 
 fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
+    not_negative(spec, "replicas", path, errors);
     not_negative(spec, "minReadySeconds", path, errors);
     if spec.entries("selector").next().is_none() {
         errors.required(&path.child("selector"), "");
     }
-    not_negative(spec, "replicas", path, errors);
     let template = path.child("template");
     if !spec.has("template") {
         return errors.required(&template, "");

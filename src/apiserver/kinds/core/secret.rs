@@ -3,9 +3,10 @@
 use apimachinery::{
     field::{FieldError, Path},
     names,
+    schema::decode_json,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::config_map::{LARGEST, decoded_len, sealed};
 use crate::kinds::{
@@ -17,6 +18,7 @@ use crate::kinds::{
 
 pub(crate) struct Secret;
 
+const REDACTED: &str = "<secret contents redacted>";
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 
 impl Hooks for Secret {
@@ -61,6 +63,13 @@ impl Hooks for Secret {
         errors.extend(sealed(old, new, &["data"]));
         errors.extend(self.validate_create(context, new));
         errors
+    }
+
+    fn warnings(&self, _old: Option<&Value>, secret: &Value) -> Vec<String> {
+        if secret.text("type") == "kubernetes.io/tls" {
+            return unusable_pair(&secret["data"]).into_iter().collect();
+        }
+        Vec::new()
     }
 
     fn counts_generations(&self) -> bool {
@@ -113,12 +122,56 @@ fn json_file(data: &Value, key: &str, path: &Path, errors: &mut Errors) {
         return errors.required(&path.key(key), "");
     };
     let bytes = STANDARD.decode(text).unwrap_or_default();
-    if let Err(error) = serde_json::from_slice::<Map<String, Value>>(&bytes) {
-        // The words are those of Go's reader where they are the usual ones.
-        let detail = match error.classify() {
-            serde_json::error::Category::Eof => "unexpected end of JSON input".to_owned(),
-            _ => error.to_string(),
+    let found = match decode_json(&bytes).map(|decoded| decoded.value) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Err(error) => {
+            let detail = error.to_string();
+            return errors.invalid(&path.key(key), REDACTED, &detail);
+        }
+        Ok(Value::Array(_)) => "array",
+        Ok(Value::String(_)) => "string",
+        Ok(Value::Number(_)) => "number",
+        Ok(Value::Bool(_)) => "bool",
+    };
+    let detail =
+        format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
+    errors.invalid(&path.key(key), REDACTED, &detail);
+}
+
+/// What is wrong with the certificate and key of a TLS secret at first sight, in Go's words.
+fn unusable_pair(data: &Value) -> Option<String> {
+    let blocks = |field: &str| -> Vec<String> {
+        let bytes = STANDARD.decode(data.text(field)).unwrap_or_default();
+        let lines = bytes.split(|byte| *byte == b'\n').map(String::from_utf8_lossy);
+        let label = |line: &str| {
+            Some(line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----")?.to_owned())
         };
-        errors.invalid(&path.key(key), "<secret contents redacted>", &detail);
-    }
+        lines.filter_map(|line| label(&line)).collect()
+    };
+    let (certificate, key) = (blocks("tls.crt"), blocks("tls.key"));
+    let is_key = |label: &String| label.ends_with("PRIVATE KEY");
+    let why = match (certificate.as_slice(), key.as_slice()) {
+        ([], _) => "failed to find any PEM data in certificate input".to_owned(),
+        ([one], _) if is_key(one) => {
+            "failed to find certificate PEM data in certificate input, but did find a private key; \
+             PEM inputs may have been switched"
+                .to_owned()
+        }
+        (some, _) if !some.iter().any(|label| label == "CERTIFICATE") => format!(
+            "failed to find \"CERTIFICATE\" PEM block in certificate input after skipping PEM \
+             blocks of the following types: [{}]",
+            some.join(" ")
+        ),
+        (_, []) => "failed to find any PEM data in key input".to_owned(),
+        (_, [one]) if one == "CERTIFICATE" => {
+            "found a certificate rather than a key in the PEM for the private key".to_owned()
+        }
+        (_, some) if !some.iter().any(is_key) => format!(
+            "failed to find PEM block with type ending in \"PRIVATE KEY\" in key input after \
+             skipping PEM blocks of the following types: [{}]",
+            some.join(" ")
+        ),
+        _ => return None,
+    };
+    Some(format!("tls: {why}"))
 }

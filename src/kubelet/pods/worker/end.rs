@@ -65,7 +65,7 @@ impl Worker {
             self.stop_containers(pod, &view, grace);
             return Next::Wait(self.report(pod, true));
         }
-        self.ended(pod, &view);
+        self.ended(pod, view);
         self.step_after_end(pod)
     }
 
@@ -88,11 +88,13 @@ impl Worker {
     }
 
     /// Nothing of the pod runs any more: its last status, and the removal of the rest beside it.
-    fn ended(&mut self, pod: &Arc<Pod>, view: &PodView) {
+    fn ended(&mut self, pod: &Arc<Pod>, mut view: PodView) {
         for name in self.probes.containers() {
             self.probes.forget(&name);
         }
-        self.generate(pod, view, true);
+        // It is about to be removed.
+        view.sandbox = false;
+        self.generate(pod, &view, true);
         finish(pod, &mut self.status);
         self.stage = Stage::Terminated;
         self.volumes = None;

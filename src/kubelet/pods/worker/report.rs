@@ -43,7 +43,7 @@ impl Worker {
             terminal,
             evicted,
             extra: &extra,
-            pod_resources: self.resizing.level(),
+            pod_resources: Some(self.resources_in_force(pod)),
         });
         self.status = status;
     }

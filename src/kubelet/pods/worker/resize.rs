@@ -43,11 +43,6 @@ impl Resizing {
         [self.pending.clone(), self.in_progress.clone()].into_iter().flatten()
     }
 
-    /// What is in force for the pod as a whole.
-    pub(super) fn level(&self) -> Option<ResourceRequirements> {
-        self.record.level.clone()
-    }
-
     /// The pod's sandbox is made anew, with what was granted.
     pub(super) fn new_sandbox(&mut self) {
         self.record.cgroup = None;
@@ -219,6 +214,14 @@ impl Worker {
         self.resizing.in_progress = Some(told);
         let message = resize::message("Pod resize error", &pod, generation, why);
         self.shared.recorder.warning(&pod_reference(&pod), "ResizeError", message);
+    }
+
+    /// The resources that are in force for the pod as a whole.
+    pub(super) fn resources_in_force(&self, pod: &Pod) -> ResourceRequirements {
+        let sandbox = self.sandbox().filter(|_| self.status.phase.as_deref() == Some("Running"));
+        let made_with = sandbox.as_ref().map(|sandbox| &sandbox.spec().resources);
+        let in_force = self.resizing.record.cgroup.as_ref().or(made_with);
+        resize::in_force(pod, in_force.filter(|_| made_with.is_some()))
     }
 
     /// Nothing is resized any more.

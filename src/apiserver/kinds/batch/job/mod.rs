@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 pub(crate) use self::spec::validate_template;
 use crate::kinds::{
     Column, Context, Hooks,
+    apps::workload::{self, pod_name_warning},
     columns::{self, age, containers, human, name, selector},
     pod_spec,
     validation::{Errors, IMMUTABLE, Report as _, immutable, spec},
@@ -88,11 +89,7 @@ impl Hooks for Job {
     }
 
     fn warnings(&self, old: Option<&Value>, job: &Value) -> Vec<String> {
-        let label = names::dns1123_label(job["metadata"].text("name"));
-        if old.is_some() || label.is_empty() {
-            return Vec::new();
-        }
-        vec![pod_name_warning(&label)]
+        pod_name_warning(old, job)
     }
 
     fn fields(&self) -> &'static [&'static str] {
@@ -126,15 +123,6 @@ impl Hooks for Job {
     }
 }
 
-/// What a client is told of a name that is none for pods.
-pub(crate) fn pod_name_warning(messages: &[String]) -> String {
-    format!(
-        "metadata.name: this is used in Pod names and hostnames, which can result in surprising \
-         behavior; a DNS label is recommended: [{}]",
-        messages.join(" ")
-    )
-}
-
 /// Whether the condition is there and true.
 fn holds(job: &Value, kind: &str) -> bool {
     let conditions = job["status"].list("conditions");
@@ -166,6 +154,9 @@ fn duration(status: &Value) -> String {
 fn generate_selector(job: &mut Value) {
     let meta = |field: &str| Value::from(job["metadata"].text(field));
     let (name, uid) = (meta("name"), meta("uid"));
+    // Labels that the job has from its pods are, upstream, one map with theirs.
+    let shared = job["metadata"].has("labels")
+        && job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"];
     let template = &mut job["spec"]["template"];
     if object_at(template, "metadata").is_some()
         && let Some(labels) = object_at(&mut template["metadata"], "labels")
@@ -175,6 +166,10 @@ fn generate_selector(job: &mut Value) {
         }
         for key in [OLD_UID, UID] {
             labels.entry(key).or_insert_with(|| uid.clone());
+        }
+        if shared {
+            let labels = labels.clone();
+            job["metadata"]["labels"] = labels.into();
         }
     }
     if object_at(&mut job["spec"], "selector").is_some()
@@ -213,7 +208,7 @@ fn generated(job: &Value, errors: &mut Errors) {
     let expected: serde_json::Map<String, Value> =
         expected.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
     let pods = json!({"metadata": {"labels": expected}});
-    if !crate::kinds::apps::workload::matches(&inner["selector"], &pods) {
+    if !workload::matches(&inner["selector"], &pods) {
         let path = spec().child("selector");
         errors.invalid(&path, inner["selector"].clone(), "`selector` not auto-generated");
     }

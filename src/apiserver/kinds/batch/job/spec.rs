@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::indexes;
 use crate::kinds::{
     apps::workload,
+    go_struct::SUCCESS_POLICY,
     pod_spec,
     validation::{
         Errors, Report as _, domain_prefixed_path, label_name, label_selector, not_negative, one_of,
@@ -55,8 +56,7 @@ pub(super) fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
     } else {
         errors.required(&path.child("selector"), "");
     }
-    let selects = !spec.has("selector") || workload::matches(&spec["selector"], &spec["template"]);
-    if !selects {
+    if !spec.has("selector") || !workload::matches(&spec["selector"], &spec["template"]) {
         workload::mismatch(spec, &path.child("template"), errors);
     }
 }
@@ -92,7 +92,10 @@ pub(crate) fn validate_template(spec: &Value, path: &Path, errors: &mut Errors) 
         let path = path.child("successPolicy");
         match spec.text("completionMode") {
             "Indexed" => success_policy(spec, policy, &path.child("rules"), errors),
-            _ => errors.invalid(&path, policy.clone(), NEEDS_INDEXES),
+            _ => {
+                let shown = SUCCESS_POLICY.show(policy);
+                errors.push(FieldError::invalid_shown(&path, &shown, NEEDS_INDEXES));
+            }
         }
     }
     if let Some(policy) = spec.opt_text("podReplacementPolicy") {
