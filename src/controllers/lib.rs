@@ -29,6 +29,7 @@ mod status_patch;
 mod taint_eviction;
 
 use futures::future::BoxFuture;
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
 use tracing::info;
 
 pub use crate::context::{Config, Context};
@@ -48,7 +49,10 @@ const CONTROLLERS: &[Controller] = &[
     ("generic-garbage-collector", |context| Box::pin(garbage::run(context))),
     ("endpointslice-controller", |context| Box::pin(endpointslice::run(context))),
     ("deployment-controller", |context| Box::pin(deployment::run(context))),
-    ("replicaset-controller", |context| Box::pin(replicaset::run(context))),
+    ("replicaset-controller", |context| Box::pin(replicaset::run::<ReplicaSet>(context))),
+    ("replication-controller", |context| {
+        Box::pin(replicaset::run::<ReplicationController>(context))
+    }),
     ("daemonset-controller", |context| Box::pin(daemonset::run(context))),
     ("job-controller", |context| Box::pin(job::run(context))),
     ("manifests-controller", |context| Box::pin(manifests::run(context))),

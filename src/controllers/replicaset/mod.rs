@@ -1,6 +1,11 @@
-//! ReplicaSet: keeps as many pods as `spec.replicas` says.
+//! ReplicaSet and ReplicationController: keep as many pods as `spec.replicas` says.
+//!
+//! One controller for both: a ReplicationController is seen as the ReplicaSet that it would be, as
+//! upstream does it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod kind;
+
+use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Duration};
 
 use apimachinery::{Key, Object, selector::labels::Selector};
 use client::{
@@ -8,44 +13,45 @@ use client::{
     controller::{Action, ReconcileError},
     informer::parse_or_warn,
 };
-use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
     core::v1::Pod,
 };
-use serde_json::json;
 
+use self::kind::Replicated;
 use crate::{
     Context,
     expectations::Expectations,
     ownership::{claim, controller_key, controller_reference, index_orphans},
     pod::{PodFacts, order_of_removal},
+    pod_batch::{BURST, create_all, delete_all},
     pod_control::{PodControl, is_terminating, text_of},
+    status_patch::status_patch,
 };
 
-/// Pods created or deleted for one ReplicaSet at a time.
-const BURST: usize = 500;
 /// The condition that says that pods could not be created or deleted.
 const FAILURE: &str = "ReplicaFailure";
 /// Index of ReplicaSets by the UID of their controller, to find siblings.
 const BY_CONTROLLER: &str = "controller";
 
-struct Controller {
+struct Controller<K> {
     context: Context,
     sets: Informer,
     pods: Informer,
     expectations: Expectations,
     queue: Arc<WorkQueue<Key>>,
+    kind: PhantomData<fn() -> K>,
 }
 
-/// Runs the controller.
-pub(crate) async fn run(context: Context) {
-    let controller = Arc::new(Controller {
-        sets: context.informers.of::<ReplicaSet>(),
+/// Runs the controller of one of the kinds.
+pub(crate) async fn run<K: Replicated>(context: Context) {
+    let controller = Arc::new(Controller::<K> {
+        sets: context.informers.of::<K>(),
         pods: context.informers.of::<Pod>(),
         expectations: Expectations::default(),
         queue: Arc::new(WorkQueue::new()),
+        kind: PhantomData,
         context,
     });
     index_orphans(&controller.pods);
@@ -65,10 +71,10 @@ pub(crate) async fn run(context: Context) {
     controller.context.work(controller.queue.clone(), 5, work).await;
 }
 
-impl Controller {
+impl<K: Replicated> Controller<K> {
     fn pod_changed(&self, change: &Change) {
         let pod = change.object();
-        let owner = controller_key(pod, "ReplicaSet");
+        let owner = controller_key(pod, &K::kind(&()));
         match (change, &owner) {
             (Change::Put { old: None, .. }, Some(owner)) => self.expectations.created(owner),
             (Change::Delete(_), Some(owner)) => self.expectations.deleted(owner, &pod.uid),
@@ -78,7 +84,7 @@ impl Controller {
         if let (true, Some(owner)) = (pod.deleting, &owner) {
             self.expectations.deleted(owner, &pod.uid);
         }
-        let previous = change.previous().and_then(|old| controller_key(old, "ReplicaSet"));
+        let previous = change.previous().and_then(|old| controller_key(old, &K::kind(&())));
         if previous != owner
             && let Some(previous) = previous
         {
@@ -94,8 +100,8 @@ impl Controller {
     /// Queues the ReplicaSets that may want an orphan.
     fn queue_adopters(&self, pod: &Object) {
         for set in self.sets.in_namespace(&pod.key.namespace) {
-            if parse_or_warn::<ReplicaSet>(&set)
-                .is_some_and(|set| selector_of(&set).is_some_and(|s| s.matches(pod)))
+            if parse_or_warn::<K>(&set)
+                .is_some_and(|owner| selector_of(&owner.as_set()).is_some_and(|s| s.matches(pod)))
             {
                 self.queue.add(set.key.clone());
             }
@@ -107,20 +113,21 @@ impl Controller {
             self.expectations.forget(&key);
             return Ok(Action::Done);
         };
-        let set: ReplicaSet = object.parse()?;
+        let owner: K = object.parse()?;
+        let set = owner.as_set();
         let Some(selector) = selector_of(&set) else { return Ok(Action::Done) };
         // Asked before the pods are read: what is seen from here on is in the cache.
         let settled = self.expectations.satisfied(&key);
         let api = self.context.client.namespaced::<Pod>(&key.namespace);
-        let claimed = claim(&set, &selector, &self.pods, &api).await?;
+        let claimed = claim(&owner, &selector, &self.pods, &api).await?;
         let pods: Vec<PodFacts> = claimed.into_iter().filter_map(PodFacts::read).collect();
         let active: Vec<&PodFacts> = pods.iter().filter(|pod| pod.is_active()).collect();
         let failure = match settled && !object.deleting {
-            true => self.scale(&key, &set, &active).await.err(),
+            true => self.scale(&key, &owner, &set, &active).await.err(),
             false => None,
         };
         let now = Timestamp::now();
-        self.write_status(&set, &pods, failure.as_ref(), now).await?;
+        self.write_status(&owner, &set, &pods, failure.as_ref(), now).await?;
         if let Some((_, error)) = failure {
             return if is_terminating(&error) { Ok(Action::Done) } else { Err(error.into()) };
         }
@@ -134,60 +141,25 @@ impl Controller {
     async fn scale(
         &self,
         key: &Key,
+        owner: &K,
         set: &ReplicaSet,
         active: &[&PodFacts],
     ) -> Result<(), (&'static str, Error)> {
-        let wanted = usize::try_from(wanted(set)).unwrap_or(0);
-        let control = PodControl {
-            client: &self.context.client,
-            recorder: &self.context.recorder,
-            owner: set,
-        };
+        let wanted = usize::try_from(set.spec.replicas.unwrap_or(1)).unwrap_or(0);
+        let control =
+            PodControl { client: &self.context.client, recorder: &self.context.recorder, owner };
         if active.len() < wanted {
-            let missing = (wanted - active.len()).min(BURST);
-            self.create(key, set, &control, missing).await.map_err(|error| ("FailedCreate", error))
+            let Some(template) = set.spec.template.as_ref() else { return Ok(()) };
+            let pod = control.pod(template, controller_reference(owner));
+            let missing = vec![pod; (wanted - active.len()).min(BURST)];
+            let (_, outcome) = create_all(&control, &self.expectations, key, missing).await;
+            outcome.map_err(|error| ("FailedCreate", error))
         } else {
             let surplus = (active.len() - wanted).min(BURST);
             let leaving = self.choose(set, active, surplus);
-            self.delete(key, &control, &leaving).await.map_err(|error| ("FailedDelete", error))
+            let (_, outcome) = delete_all(&control, &self.expectations, key, leaving).await;
+            outcome.map_err(|error| ("FailedDelete", error))
         }
-    }
-
-    /// Creates pods in batches of 1, 2, 4, ...: where the first is refused (a quota, say) the
-    /// others are not tried in vain.
-    async fn create(
-        &self,
-        key: &Key,
-        set: &ReplicaSet,
-        control: &PodControl<'_, ReplicaSet>,
-        count: usize,
-    ) -> Result<(), Error> {
-        let Some(template) = set.spec.template.as_ref() else {
-            return Ok(());
-        };
-        let pod = control.pod(template, controller_reference(set));
-        self.expectations.expect_creations(key, count);
-        let (mut left, mut batch) = (count, 1);
-        while left > 0 {
-            let now = batch.min(left);
-            let created: Vec<Result<Pod, Error>> = stream::iter(0..now)
-                .map(|_| control.create(&pod))
-                .buffer_unordered(16)
-                .collect()
-                .await;
-            left -= now;
-            batch *= 2;
-            let mut failure = None;
-            for error in created.into_iter().filter_map(Result::err) {
-                self.expectations.created(key);
-                failure = Some(error);
-            }
-            if let Some(error) = failure {
-                (0..left).for_each(|_| self.expectations.created(key));
-                return Err(error);
-            }
-        }
-        Ok(())
     }
 
     /// Chooses `count` pods to go. Pods on nodes with many of the ReplicaSet's siblings go before
@@ -222,49 +194,30 @@ impl Controller {
         }
     }
 
-    async fn delete(
-        &self,
-        key: &Key,
-        control: &PodControl<'_, ReplicaSet>,
-        leaving: &[Arc<Object>],
-    ) -> Result<(), Error> {
-        self.expectations.expect_deletions(key, leaving.iter().map(|pod| pod.uid.clone()));
-        let deleted: Vec<(Arc<Object>, Result<(), Error>)> = stream::iter(leaving.to_vec())
-            .map(async |pod| (pod.clone(), control.delete(&pod).await))
-            .buffer_unordered(16)
-            .collect()
-            .await;
-        let mut outcome = Ok(());
-        for (pod, result) in deleted {
-            if let Err(error) = result {
-                self.expectations.deleted(key, &pod.uid);
-                outcome = Err(error);
-            }
-        }
-        outcome
-    }
-
     async fn write_status(
         &self,
+        owner: &K,
         set: &ReplicaSet,
         pods: &[PodFacts],
         failure: Option<&(&'static str, Error)>,
         now: Timestamp,
-    ) -> Result<(), Error> {
-        let status = status(set, pods, failure.map(|(reason, e)| (*reason, text_of(e))), now);
-        if set.status.as_ref() == Some(&status) {
+    ) -> Result<(), ReconcileError> {
+        let before = set.status.clone().unwrap_or_default();
+        let mut after = status(set, pods, failure.map(|(reason, e)| (*reason, text_of(e))), now);
+        if !K::TELLS_TERMINATING {
+            after.terminating_replicas = None;
+        }
+        if set.status.is_some() && before == after {
             return Ok(());
         }
-        let name = set.metadata.name.as_deref().unwrap_or_default();
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        let api = self.context.client.namespaced::<ReplicaSet>(namespace);
-        let patch = json!({"metadata": {"uid": set.metadata.uid}, "status": status});
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+        let meta = owner.meta();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let api = self.context.client.namespaced::<K>(namespace);
+        let patch = status_patch(meta, &before, &after)?;
+        let name = meta.name.as_deref().unwrap_or_default();
+        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        Ok(())
     }
-}
-
-fn wanted(set: &ReplicaSet) -> i32 {
-    set.spec.replicas.unwrap_or(1)
 }
 
 fn selector_of(set: &ReplicaSet) -> Option<Selector> {
