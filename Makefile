@@ -61,3 +61,7 @@ e2e: ## scenarios on real clusters, each in a network namespace of its own
 conformance: ## upstream's own end-to-end suite against a cluster started for it
 	cargo build --locked --bin knarr
 	KNARR=$(DEBUG) tests/conformance/run
+
+.PHONY: bench
+bench: build ## measure what SPECIFICATION.md promises; ONLY=part,part BESIDE=kubeconfig REPORT=file
+	KNARR=$(RELEASE) cargo run --profile bench --locked -p bench

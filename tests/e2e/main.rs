@@ -10,5 +10,6 @@
 mod api;
 mod durability;
 mod restart;
+#[allow(dead_code, reason = "the benchmarks share it")]
 mod support;
 mod workload;

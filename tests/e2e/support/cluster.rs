@@ -11,12 +11,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
+    background::Background,
     command::{Finished, run, run_with},
     images, network,
+    reaper::Reaper,
     wait::eventually,
 };
-
-const KNARR: &str = env!("CARGO_BIN_EXE_knarr");
 
 /// What differs from the ordinary.
 #[derive(Default)]
@@ -33,9 +33,19 @@ pub struct Cluster {
     directory: TempDir,
     options: Options,
     server: Option<Child>,
+    reaper: Reaper,
 }
 
 impl Cluster {
+    /// The program under test: the one that `KNARR` names, else the one that cargo built for tests.
+    pub fn program() -> PathBuf {
+        match (std::env::var_os("KNARR"), option_env!("CARGO_BIN_EXE_knarr")) {
+            (Some(path), _) => path.into(),
+            (None, Some(path)) => path.into(),
+            (None, None) => panic!("KNARR names no program"),
+        }
+    }
+
     /// Starts a cluster with a node, and waits until the node is ready.
     pub fn start() -> Self {
         let cluster = Self::start_with(Options::default());
@@ -58,15 +68,27 @@ impl Cluster {
 
     /// Starts a cluster and waits until its API is ready.
     pub fn start_with(options: Options) -> Self {
+        let mut cluster = Self::prepare(options);
+        cluster.launch();
+        cluster
+    }
+
+    /// A cluster with a node whose server is not started yet.
+    pub fn stopped() -> Self {
+        Self::prepare(Options::default())
+    }
+
+    fn prepare(options: Options) -> Self {
         let directory = tempfile::Builder::new().prefix("knarr-e2e-").tempdir().unwrap();
         let network = network::Network::new();
-        let mut cluster = Self { network, directory, options, server: None };
+        let reaper =
+            Reaper::new(&Self::program(), directory.path(), &network.node, &network.outside);
+        let cluster = Self { network, directory, options, server: None, reaper };
         if !cluster.options.without_node {
             let folder = cluster.data().join("agent/images");
             std::fs::create_dir_all(&folder).unwrap();
             std::os::unix::fs::symlink(images::archive(), folder.join("demo.tar")).unwrap();
         }
-        cluster.launch();
         cluster
     }
 
@@ -103,9 +125,20 @@ impl Cluster {
 
     /// Starts the server and waits until the API says that it is ready.
     pub fn launch(&mut self) {
+        self.spawn();
+        eventually("the API to be ready", Duration::from_secs(30), || {
+            if let Some(status) = self.server.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the server ended: {status}");
+            }
+            self.kubectl(&["get", "--raw=/readyz"]).result()
+        });
+    }
+
+    /// Starts the server and waits for nothing.
+    pub fn spawn(&mut self) {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         let child = self
-            .command_in(&self.network.node, KNARR)
+            .command_in(&self.network.node, &Self::program())
             .arg("server")
             .args(self.server_flags())
             .stdin(Stdio::null())
@@ -114,12 +147,16 @@ impl Cluster {
             .spawn()
             .unwrap();
         self.server = Some(child);
-        eventually("the API to be ready", Duration::from_secs(30), || {
-            if let Some(status) = self.server.as_mut().unwrap().try_wait().unwrap() {
-                panic!("the server ended: {status}");
-            }
-            self.kubectl(&["get", "--raw=/readyz"]).result()
-        });
+    }
+
+    /// The network namespace of the node.
+    pub fn namespace(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.network.node)
+    }
+
+    /// The folder of everything that this cluster has on disk.
+    pub fn folder(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The server's process id.
@@ -151,7 +188,7 @@ impl Cluster {
         self.path("kubeconfig.yaml")
     }
 
-    fn command_in(&self, namespace: &str, program: &str) -> Command {
+    fn command_in(&self, namespace: &str, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         // Not `ip netns exec`: it mounts a fresh /sys, which hides the cgroups.
         command.arg(format!("--net=/run/netns/{namespace}")).arg(program);
@@ -186,6 +223,38 @@ impl Cluster {
         let mut all = vec![kubeconfig.as_str()];
         all.extend(arguments);
         self.inside(&self.network.node, &tool("kubectl"), &all, input)
+    }
+
+    /// Starts kubectl as the admin.
+    pub fn kubectl_in_background(&self, arguments: &[&str]) -> Background {
+        let mut command = self.command_in(&self.network.node, Path::new(&tool("kubectl")));
+        command.arg(format!("--kubeconfig={}", self.kubeconfig().display())).args(arguments);
+        Background::start(&mut command)
+    }
+
+    /// The shell line of kubectl as the admin, for programs that start it themselves.
+    pub fn command_line(&self, first: &[&str], then: &[&str]) -> String {
+        let kubeconfig = format!("--kubeconfig={}", self.kubeconfig().display());
+        let mut words = vec![tool("kubectl"), kubeconfig];
+        let quoted = |word: &&str| format!("'{word}'");
+        words.extend(first.iter().chain(then).map(quoted));
+        words.join(" ")
+    }
+
+    /// Runs a client of the API, such as helm, with variables (`NAME=value`) in its environment.
+    pub fn client(&self, environment: &[&str], name: &str, arguments: &[&str]) -> Finished {
+        let kubeconfig = format!("KUBECONFIG={}", self.kubeconfig().display());
+        let client = tool(name);
+        let mut all = vec![kubeconfig.as_str()];
+        all.extend(environment);
+        all.push(&client);
+        all.extend(arguments);
+        self.on_node("env", &all)
+    }
+
+    /// The network namespace of the machine outside.
+    pub fn outside_namespace(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.network.outside)
     }
 
     /// Applies a manifest.
@@ -234,7 +303,7 @@ impl Cluster {
         let directories = self.directories();
         let mut all = subcommand.to_vec();
         all.extend(directories.iter().map(String::as_str));
-        self.on_node(KNARR, &all)
+        self.on_node(&Self::program().display().to_string(), &all)
     }
 }
 
@@ -260,5 +329,6 @@ impl Drop for Cluster {
                 cleaned.stdout();
             }
         }
+        self.reaper.dismiss();
     }
 }

@@ -30,6 +30,11 @@ impl Finished {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
+    /// Its exit code.
+    pub fn code(&self) -> Option<i32> {
+        self.output.status.code()
+    }
+
     /// What it wrote to stderr; panics if it succeeded.
     pub fn refused(self) -> String {
         assert!(!self.output.status.success(), "succeeded unexpectedly: {self}");

@@ -11,9 +11,12 @@ use super::command::run;
 pub fn archive() -> &'static Path {
     static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
     ARCHIVE.get_or_init(|| {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("images.tar");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/images");
-        run(script, &[&path]).stdout();
+        let folder = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, Into::into);
+        let path = folder.join("knarr-images.tar");
+        // The root of the checkout is that of the tests' package, or above it.
+        let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let script = above.map(|root| root.join("demo/images")).find(|script| script.exists());
+        run(script.unwrap().to_str().unwrap(), &[&path]).stdout();
         path
     })
 }
