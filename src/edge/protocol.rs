@@ -43,6 +43,16 @@ impl Listener {
             Self::Control => 0,
         }
     }
+
+    /// The option by which another port or address is chosen, where there is one.
+    pub(crate) fn option(self) -> Option<&'static str> {
+        match self {
+            Self::DnsUdp(_) | Self::DnsTcp(_) => Some("--cluster-dns"),
+            Self::Http(_) => Some("--ingress-http-port"),
+            Self::Https(_) => Some("--ingress-https-port"),
+            Self::Control => None,
+        }
+    }
 }
 
 /// What the agent says.

@@ -386,7 +386,14 @@ impl Supervisor {
                     if !self.lacking.contains(listener) {
                         let taken = error.kind() == io::ErrorKind::AddrInUse;
                         let holder = taken.then(|| crate::ports::holder_of(listener.port()));
-                        tracing::warn!(?listener, %error, holder, "edge socket not bound");
+                        let option = listener.option().filter(|_| taken);
+                        tracing::warn!(
+                            ?listener,
+                            %error,
+                            holder,
+                            choose_another_with = option,
+                            "edge socket not bound; tried again until it is"
+                        );
                     }
                     lacking.insert(*listener);
                 }
