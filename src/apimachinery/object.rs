@@ -126,15 +126,18 @@ impl Object {
 }
 
 /// Reads the selectable fields at `paths` out of `value`; an absent one is the empty string, and
-/// booleans and numbers are written as JSON writes them (upstream compares them as strings).
+/// booleans and numbers are written as JSON writes them (upstream compares them as strings). Of
+/// paths joined by `|` the first that is not empty counts.
 pub fn select_fields(value: &Value, paths: &[impl AsRef<str>]) -> Box<[Box<str>]> {
-    let select = |path: &str| -> Box<str> {
+    let one = |path: &str| -> Box<str> {
         match path.split('.').try_fold(value, |at, step| at.get(step)) {
             None | Some(Value::Null) => Box::default(),
             Some(Value::String(text)) => text.as_str().into(),
             Some(other) => other.to_string().into(),
         }
     };
+    let select =
+        |paths: &str| paths.split('|').map(one).find(|found| !found.is_empty()).unwrap_or_default();
     paths.iter().map(|path| select(path.as_ref())).collect()
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     Shared,
     http::{
-        accept::{self, Format},
+        accept::{self, Format, Offer},
         body::Response,
         query::Query,
         router::not_found,
@@ -41,7 +41,7 @@ pub fn answer(
     {
         return Ok(aggregated::answer(&table, &remotes, root == "api", version, headers));
     }
-    let format = accept::negotiate(headers, query, true)?;
+    let format = accept::negotiate(headers, query, Offer { protobuf: true, ..Offer::PLAIN })?;
     let value = match (root, rest.as_slice()) {
         ("api", []) => plain::api_versions(server),
         ("api", [version]) => plain::resources(&table, "", version),

@@ -85,14 +85,28 @@ struct Clause<'a> {
     quality: f32,
 }
 
-/// Reads the request's `Accept` header. `protobuf` tells whether the resource has such an encoding.
+/// The forms that a resource can be had in.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Whether it has a protobuf encoding.
+    pub protobuf: bool,
+    /// Whether it can be turned into another [`Target`]: what is not stored cannot.
+    pub targets: bool,
+}
+
+impl Offer {
+    /// Objects that are no resource: Status, discovery documents.
+    pub const PLAIN: Self = Self { protobuf: false, targets: true };
+}
+
+/// Reads the request's `Accept` header.
 ///
 /// # Errors
 /// 406 when none of the wanted forms can be had.
-pub fn negotiate(headers: &HeaderMap, query: &Query<'_>, protobuf: bool) -> Result<Format, Status> {
+pub fn negotiate(headers: &HeaderMap, query: &Query<'_>, offer: Offer) -> Result<Format, Status> {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let mut format = choose(accept, protobuf).ok_or_else(|| {
-        let supported = if protobuf { &SUPPORTED[..] } else { &SUPPORTED_CUSTOM[..] };
+    let mut format = choose(accept, offer).ok_or_else(|| {
+        let supported = if offer.protobuf { &SUPPORTED[..] } else { &SUPPORTED_CUSTOM[..] };
         let known = |clause: &Clause<'_>| {
             matches!(clause.media, "*/*" | "application/*") || supported.contains(&clause.media)
         };
@@ -118,12 +132,15 @@ fn wants_pretty(headers: &HeaderMap, query: &Query<'_>) -> bool {
     })
 }
 
-fn choose(accept: &str, protobuf: bool) -> Option<Format> {
+fn choose(accept: &str, offer: Offer) -> Option<Format> {
     if accept.is_empty() || accept == "application/json" {
         return Some(Format::default());
     }
     let clauses = parse(accept);
-    let formats = || clauses.iter().filter_map(|clause| clause.format(protobuf));
+    let formats = || {
+        let formats = clauses.iter().filter_map(|clause| clause.format(offer.protobuf));
+        formats.filter(|format| offer.targets || format.target == Target::Object)
+    };
     let best = formats().next()?;
     if best.media == Media::Protobuf {
         let json = Format { media: Media::Json, ..best };
@@ -202,8 +219,10 @@ impl Clause<'_> {
 mod tests {
     use super::*;
 
+    const ALL: Offer = Offer { protobuf: true, targets: true };
+
     fn check(accept: &str, media: Media, target: Target) {
-        let format = choose(accept, true).unwrap();
+        let format = choose(accept, ALL).unwrap();
         assert_eq!((format.media, format.target), (media, target), "{accept}");
     }
 
@@ -248,8 +267,8 @@ mod tests {
             "application/json;sv=v9",
             ",;=",
         ] {
-            assert_eq!(choose(accept, true), None, "{accept}");
+            assert_eq!(choose(accept, ALL), None, "{accept}");
         }
-        assert_eq!(choose("application/vnd.kubernetes.protobuf", false), None);
+        assert_eq!(choose("application/vnd.kubernetes.protobuf", Offer::PLAIN), None);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     authentication::{Peer, impersonation},
     discovery, health,
     http::{
-        accept::{self, Format},
+        accept::{self, Format, Offer},
         body::{Body, Response},
         decode::Payload,
         gzip,
@@ -79,7 +79,7 @@ fn query_text(uri: &http::Uri) -> String {
 /// A Status as the answer.
 pub fn refuse(headers: &HeaderMap, query: &str, status: &Status) -> Response {
     let query = Query::parse(query);
-    let format = accept::negotiate(headers, &query, false).unwrap_or_default();
+    let format = accept::negotiate(headers, &query, Offer::PLAIN).unwrap_or_default();
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = answer::respond(code, format, &status.to_value());
     if let Some(seconds) = status.details.retry_after_seconds {
@@ -104,9 +104,12 @@ async fn resource(
     let Some(endpoint) = endpoint else {
         return if known_group { Err(Status::unknown_resource()) } else { Ok(not_found()) };
     };
-    let protobuf = !endpoint.resource.is_custom();
+    let offer = Offer {
+        protobuf: !endpoint.resource.is_custom(),
+        targets: endpoint.resource.collection.is_some(),
+    };
     let headers = std::mem::take(&mut parts.headers);
-    let format = match accept::negotiate(&headers, query, protobuf) {
+    let format = match accept::negotiate(&headers, query, offer) {
         Ok(format) => format,
         // Upgrades and logs answer in a form of their own whatever is accepted.
         Err(_) if !info.subresource.is_empty() => Format::default(),
@@ -223,7 +226,7 @@ async fn other(
             response
         }
         "version" => {
-            let format = accept::negotiate(&parts.headers, query, false).unwrap_or_default();
+            let format = accept::negotiate(&parts.headers, query, Offer::PLAIN).unwrap_or_default();
             answer::respond(StatusCode::OK, format, &discovery::version())
         }
         "metrics" => text(StatusCode::OK, server.metrics.render()),

@@ -1,24 +1,44 @@
 //! YAML in and out. Most "YAML" bodies are JSON (kubectl's applies) and never come here.
 
+use apimachinery::schema::Decoded;
 use serde_json::{Number, Value};
+use serde_saphyr::{Error, options::DuplicateKeyPolicy};
 
 /// Parses one YAML document. Aliases are expanded within the parser's budget, so that small texts
-/// cannot grow without bounds.
+/// cannot grow without bounds. Of a key that is there twice the last counts; strict field
+/// validation objects to it.
 ///
 /// # Errors
 /// What is wrong with the text.
-pub fn parse(text: &[u8]) -> Result<Value, String> {
+pub fn parse(text: &[u8]) -> Result<Decoded, String> {
     let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
     // YAML 1.1, as upstream reads it: `0755` is a file mode in octal.
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        // The first line without its position; the rest is a picture of the text.
-        let text = error.to_string();
-        let line = text.lines().next().unwrap_or_default();
-        line.rsplit_once("column ")
-            .map_or(line, |(_, rest)| rest.split_once(": ").map_or(rest, |(_, message)| message))
-            .to_owned()
-    })
+    let error = match serde_saphyr::from_str_with_options(text, options) {
+        Ok(value) => return Ok(Decoded { value, strict: Vec::new() }),
+        Err(error) => error,
+    };
+    let Error::DuplicateMappingKey { key, location } = error.without_snippet() else {
+        return Err(message(&error));
+    };
+    let key = key.as_deref().unwrap_or_default();
+    let line = location.line();
+    let strict = format!("yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map");
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+    };
+    let value = serde_saphyr::from_str_with_options(text, options).map_err(|e| message(&e))?;
+    Ok(Decoded { value, strict: vec![strict] })
+}
+
+/// The first line of an error without its position; the rest is a picture of the text.
+fn message(error: &Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.rsplit_once("column ")
+        .map_or(line, |(_, rest)| rest.split_once(": ").map_or(rest, |(_, message)| message))
+        .to_owned()
 }
 
 /// Writes `value` as YAML, in the layout of sigs.k8s.io/yaml: lists are not indented.
@@ -175,7 +195,7 @@ mod tests {
             "list": [{"a": 1, "b": [1, 2.5, null]}, [true], "x\ny\n"],
         });
         let text = write(&value);
-        assert_eq!(parse(text.as_bytes()).unwrap(), value, "{text}");
+        assert_eq!(parse(text.as_bytes()).unwrap().value, value, "{text}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod batch;
 mod certificates;
 pub(crate) mod columns;
 mod coordination;
-mod core;
+pub(crate) mod core;
 pub(crate) mod diff;
 mod discovery;
 mod flowcontrol;

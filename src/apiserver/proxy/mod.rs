@@ -2,6 +2,7 @@
 //! Services. Each file finds one kind of target; [`forward`] does the rest.
 
 pub(crate) mod forward;
+mod html;
 mod kubelet;
 mod pod;
 mod rewrite;

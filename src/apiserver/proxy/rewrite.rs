@@ -1,13 +1,15 @@
-//! The proxy of pods, Services and nodes: an empty path is redirected, and redirects of the target
-//! are turned into paths below the proxy.
+//! The proxy of pods, Services and nodes: an empty path is redirected, and redirects and links of
+//! the target are turned into paths below the proxy.
 
 use apimachinery::Status;
+use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http_body_util::BodyExt;
 
-use super::forward;
+use super::{forward, html::Page};
 use crate::{
     http::{
-        body::{Body, Response},
+        body::{Body, BoxError, Response},
         client::Target,
         decode::Payload,
     },
@@ -29,18 +31,91 @@ pub(super) async fn send(
         // Relative links of the page behind need the slash.
         return redirect(&format!("{prefix}/{}", query(parts)));
     }
+    if target.path.is_empty() {
+        target.path.push('/');
+    }
     target.path.push_str(&query(parts));
-    let (host, port) = (target.host.clone(), target.port);
+    let links = Links::new(&prefix, &target.host, target.port);
     let nothing = HeaderMap::new();
-    let mut response =
-        forward::send(call.server, call.headers, parts, body, target, nothing).await?;
+    let readable;
+    let headers = match forward::is_upgrade(call.headers) {
+        true => call.headers,
+        // A compressed page could not be rewritten.
+        false => {
+            readable = without(call.headers, &header::ACCEPT_ENCODING);
+            &readable
+        }
+    };
+    let mut response = forward::send(call.server, headers, parts, body, target, nothing).await?;
     let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-    if let Some(inside) = location.and_then(|location| inside(location, &host, port))
-        && let Ok(value) = HeaderValue::from_str(&format!("{prefix}{inside}"))
+    if let Some(through) = location.and_then(|location| links.through(location))
+        && let Ok(value) = HeaderValue::from_str(&through)
     {
         response.headers_mut().insert(header::LOCATION, value);
     }
-    Ok(response)
+    Ok(if is_page(response.headers()) { rewritten(response, links) } else { response })
+}
+
+fn without(headers: &HeaderMap, name: &header::HeaderName) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.remove(name);
+    headers
+}
+
+/// Whether the answer is a page that can be read.
+fn is_page(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    kind.trim() == "text/html" && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
+/// `response` with the links of its page leading through the proxy.
+fn rewritten(response: Response, links: Links) -> Response {
+    let (mut head, body) = response.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    let page = Page::new(links);
+    let pieces = stream::unfold(Some((body, page)), async |state| {
+        let (mut body, mut page) = state?;
+        loop {
+            let rest = match body.frame().await {
+                None => Ok((page.finish(), None)),
+                Some(Err(error)) => Err(error),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => Ok((page.feed(&piece), Some((body, page)))),
+                    Err(_) => continue,
+                },
+            };
+            return Some(match rest {
+                Ok((piece, state)) => (Ok(piece.into()), state),
+                Err(error) => (Err(error), None),
+            });
+        }
+    });
+    let pieces = pieces.filter(|piece: &Result<bytes::Bytes, BoxError>| {
+        let send = piece.as_ref().map_or(true, |piece| !piece.is_empty());
+        std::future::ready(send)
+    });
+    Response::from_parts(head, Body::stream(pieces))
+}
+
+/// Where the target's own places are, seen from the client.
+pub(super) struct Links {
+    /// The path up to and with `/proxy`.
+    prefix: String,
+    host: String,
+    port: u16,
+}
+
+impl Links {
+    pub(super) fn new(prefix: &str, host: &str, port: u16) -> Self {
+        Self { prefix: prefix.to_owned(), host: host.to_owned(), port }
+    }
+
+    /// The address by which the client gets to `link`; `None` where that is `link` itself.
+    pub(super) fn through(&self, link: &str) -> Option<String> {
+        let inside = inside(link, &self.host, self.port)?;
+        (!inside.starts_with(&self.prefix)).then(|| format!("{}{inside}", self.prefix))
+    }
 }
 
 fn query(parts: &Parts) -> String {

@@ -20,7 +20,7 @@ use crate::{
 /// What is wrong with the text.
 pub fn free(media: Media, body: &[u8]) -> Result<Decoded, String> {
     if media == Media::Yaml && !looks_like_json(body) {
-        return yaml::parse(body).map(|value| Decoded { value, strict: Vec::new() });
+        return yaml::parse(body);
     }
     decode_json(body).map_err(|error| error.to_string())
 }
@@ -68,9 +68,9 @@ pub fn object(
             Decoded { value, strict: Vec::new() }
         }
         Media::Yaml if !looks_like_json(body) => {
-            let mut value = yaml::parse(body).map_err(|why| unreadable(&why))?;
-            let strict = schema.conform(&mut value).map_err(judge)?;
-            Decoded { value, strict }
+            let mut decoded = yaml::parse(body).map_err(|why| unreadable(&why))?;
+            decoded.strict.extend(schema.conform(&mut decoded.value).map_err(judge)?);
+            decoded
         }
         _ => schema.decode_json(body).map_err(judge)?,
     };

@@ -5,7 +5,10 @@ use apimachinery::{
     selector::{fields, labels},
 };
 
-use crate::registry::{options::ListOptions, resource::Endpoint};
+use crate::{
+    kinds::core::event,
+    registry::{options::ListOptions, resource::Endpoint},
+};
 
 /// Fields whose absence means `false`: upstream formats the typed zero value.
 const BOOLEANS: [&str; 2] = ["spec.unschedulable", "spec.hostNetwork"];
@@ -137,7 +140,7 @@ fn alias(endpoint: &Endpoint, field: &str) -> Option<&'static str> {
     Some(match (&*gvk.group, &*gvk.kind, field) {
         ("", "Pod", "spec.host") => "spec.nodeName",
         ("batch", "Job", "status.successful") => "status.succeeded",
-        ("", "Event", "source") => "source.component",
+        ("", "Event", "source" | "reportingComponent") => event::SOURCE,
         ("events.k8s.io", "Event", "regarding.kind") => "involvedObject.kind",
         ("events.k8s.io", "Event", "regarding.namespace") => "involvedObject.namespace",
         ("events.k8s.io", "Event", "regarding.name") => "involvedObject.name",
@@ -145,7 +148,7 @@ fn alias(endpoint: &Endpoint, field: &str) -> Option<&'static str> {
         ("events.k8s.io", "Event", "regarding.apiVersion") => "involvedObject.apiVersion",
         ("events.k8s.io", "Event", "regarding.resourceVersion") => "involvedObject.resourceVersion",
         ("events.k8s.io", "Event", "regarding.fieldPath") => "involvedObject.fieldPath",
-        ("events.k8s.io", "Event", "reportingController") => "reportingComponent",
+        ("events.k8s.io", "Event", "reportingController") => event::SOURCE,
         _ => return None,
     })
 }

@@ -12,6 +12,9 @@ use crate::kinds::{
 
 pub(crate) struct Event;
 
+/// Where an event says who tells it: older and newer clients use different fields.
+pub(crate) const SOURCE: &str = "source.component|reportingComponent";
+
 const GROUP: &str = "events.k8s.io";
 
 impl Hooks for Event {
@@ -89,8 +92,7 @@ impl Hooks for Event {
             "involvedObject.resourceVersion",
             "involvedObject.fieldPath",
             "reason",
-            "reportingComponent",
-            "source.component",
+            SOURCE,
             "type",
         ]
     }

@@ -219,11 +219,12 @@ impl Worker {
             self.written(written);
         }
         if let Some(deleted) = inbox.deleted {
-            self.deleting = false;
             match deleted {
+                // Asked once: where finalizers keep it, the API server removes it with the last.
                 Ok(()) => {}
                 Err(error) if error.is_not_found() || error.is_conflict() => self.gone = true,
                 Err(error) => {
+                    self.deleting = false;
                     debug!(pod = %self.object.key, %error, "pod not deleted");
                     self.write_after = Some(Instant::now() + WRITE_RETRY);
                 }
