@@ -5,10 +5,14 @@
 //! miss. Adding one is a file and a line in [`CONTROLLERS`].
 
 mod context;
+mod counts;
 mod daemonset;
 mod deployment;
+mod endpoints;
 mod endpointslice;
+mod endpointslice_mirroring;
 mod expectations;
+mod finalizers;
 mod garbage;
 mod job;
 mod manifests;
@@ -25,8 +29,12 @@ mod revisions;
 mod root_ca;
 mod service_account;
 mod service_lb;
+mod service_pods;
+mod statefulset;
 mod status_patch;
 mod taint_eviction;
+mod volume_binder;
+mod volume_protection;
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
@@ -48,12 +56,27 @@ const CONTROLLERS: &[Controller] = &[
     ("namespace-controller", |context| Box::pin(namespace::run(context))),
     ("generic-garbage-collector", |context| Box::pin(garbage::run(context))),
     ("endpointslice-controller", |context| Box::pin(endpointslice::run(context))),
+    ("endpoints-controller", |context| Box::pin(endpoints::run(context))),
+    ("endpointslicemirroring-controller", |context| {
+        Box::pin(endpointslice_mirroring::run(context))
+    }),
+    ("persistentvolume-binder-controller", |context| Box::pin(volume_binder::run(context))),
+    ("persistentvolumeclaim-protection-controller", |context| {
+        Box::pin(volume_protection::run_claims(context))
+    }),
+    ("persistentvolume-protection-controller", |context| {
+        Box::pin(volume_protection::run_volumes(context))
+    }),
+    ("volumeattributesclass-protection-controller", |context| {
+        Box::pin(volume_protection::run_attributes_classes(context))
+    }),
     ("deployment-controller", |context| Box::pin(deployment::run(context))),
     ("replicaset-controller", |context| Box::pin(replicaset::run::<ReplicaSet>(context))),
     ("replication-controller", |context| {
         Box::pin(replicaset::run::<ReplicationController>(context))
     }),
     ("daemonset-controller", |context| Box::pin(daemonset::run(context))),
+    ("statefulset-controller", |context| Box::pin(statefulset::run(context))),
     ("job-controller", |context| Box::pin(job::run(context))),
     ("manifests-controller", |context| Box::pin(manifests::run(context))),
 ];

@@ -70,8 +70,17 @@ async fn finalize(client: &Client, namespace: &Namespace) -> Result<Action, Reco
     }
     let kinds = resources::all(client).await.map_err(|e| ReconcileError::Other(e.message))?;
     let mut left = Left::default();
-    for kind in kinds.iter().filter(|kind| kind.namespaced) {
-        empty(client, kind, name, &mut left).await;
+    // Pods go first, so that none outlives the policies and secrets that it runs under (KEP-5080).
+    let is_pods =
+        |kind: &&Kind| kind.resource.group.is_empty() && *kind.resource.resource == *"pods";
+    let namespaced = || kinds.iter().filter(|kind| kind.namespaced);
+    if let Some(pods) = namespaced().find(is_pods) {
+        empty(client, pods, name, &mut left).await;
+    }
+    if left.content.is_empty() {
+        for kind in namespaced().filter(|kind| !is_pods(kind)) {
+            empty(client, kind, name, &mut left).await;
+        }
     }
     write_conditions(client, namespace, &left).await?;
     if left.errors.is_empty() && left.content.is_empty() {

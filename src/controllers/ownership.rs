@@ -6,11 +6,17 @@ use std::sync::Arc;
 
 use apimachinery::{Key, Object, selector::labels::Selector};
 use client::{Api, Error, Informer, Patch, PatchParams, is_not_found};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube_core::{NamespaceResourceScope, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::debug;
+
+/// The selector of an object's `spec.selector`; nothing where it would select everything.
+pub(crate) fn selector_of(selector: &LabelSelector) -> Option<Selector> {
+    let selector = serde_json::to_value(selector).ok()?;
+    Selector::from_object(&selector).ok().filter(|selector| !selector.is_everything())
+}
 
 /// Index of objects that nothing controls, by namespace.
 pub(crate) const ORPHANS: &str = "orphans";
@@ -47,6 +53,20 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     D: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
+    claim_matching(owner, |object| selector.matches(object), informer, api).await
+}
+
+/// The same for an owner that wants of its dependents something else than labels.
+pub(crate) async fn claim_matching<K, D>(
+    owner: &K,
+    matches: impl Fn(&Object) -> bool,
+    informer: &Informer,
+    api: &Api<D>,
+) -> Result<Vec<Arc<Object>>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    D: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
     let reference = controller_reference(owner);
     let namespace = owner.meta().namespace.as_deref().unwrap_or_default();
     let mut claimed = Vec::new();
@@ -54,7 +74,7 @@ where
         if object.controller().is_none_or(|controller| *controller.uid != *reference.uid) {
             continue;
         }
-        if selector.matches(&*object) {
+        if matches(&object) {
             claimed.push(object);
         } else if owner.meta().deletion_timestamp.is_none() {
             release(api, &object, &reference.uid).await?;
@@ -64,8 +84,7 @@ where
         return Ok(claimed);
     }
     for object in informer.indexed(ORPHANS, namespace) {
-        if !object.deleting && selector.matches(&*object) && adopt(api, &object, &reference).await?
-        {
+        if !object.deleting && matches(&object) && adopt(api, &object, &reference).await? {
             claimed.push(object);
         }
     }

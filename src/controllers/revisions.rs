@@ -1,7 +1,7 @@
-//! ControllerRevisions: the templates that a DaemonSet (or the like) has had, for rollbacks.
+//! ControllerRevisions: the templates that a DaemonSet or StatefulSet has had, for rollbacks.
 //!
 //! Each holds the template as a strategic merge patch that would bring it back. The one equal to
-//! the present template is the current one, and its hash label marks the pods made from it.
+//! the present template is the current one, and the pods made from it carry a label that tells.
 
 use client::{Api, DeleteParams, Error, Informer, Patch, PatchParams, PostParams};
 use client::{informer::parse_or_warn, is_already_exists, is_not_found};
@@ -17,7 +17,7 @@ use crate::{
     ownership::{claim, controller_reference},
 };
 
-/// The label of revisions and of the pods made from them.
+/// The label of pods: the revision that they are of. Also that of a DaemonSet's revisions.
 pub(crate) const HASH_LABEL: &str = "controller-revision-hash";
 
 /// The revisions of one owner.
@@ -39,16 +39,27 @@ impl History {
     pub(crate) fn surplus(
         &self,
         limit: usize,
-        is_live: impl Fn(&str) -> bool,
+        is_live: impl Fn(&ControllerRevision) -> bool,
     ) -> Vec<&ControllerRevision> {
         let mut old: Vec<_> = self.old.iter().collect();
         old.sort_by_key(|revision| revision.revision);
         let surplus = old.len().saturating_sub(limit);
-        old.into_iter().filter(|revision| !is_live(hash_of(revision))).take(surplus).collect()
+        old.into_iter().filter(|revision| !is_live(revision)).take(surplus).collect()
     }
 }
 
-/// The hash that a revision's pods carry.
+/// The name of a revision.
+pub(crate) fn name_of(revision: &ControllerRevision) -> &str {
+    revision.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The template that a revision would bring back.
+pub(crate) fn template_of(revision: &ControllerRevision) -> serde_json::Result<PodTemplateSpec> {
+    let template = revision.data.0.pointer("/spec/template").cloned();
+    serde_json::from_value(template.unwrap_or_default())
+}
+
+/// The hash that the pods of a DaemonSet's revision carry.
 pub(crate) fn hash_of(revision: &ControllerRevision) -> &str {
     let labels = revision.metadata.labels.as_ref();
     labels.and_then(|labels| labels.get(HASH_LABEL)).map_or("", String::as_str)
@@ -71,6 +82,8 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) template: &'a PodTemplateSpec,
     /// `status.collisionCount`.
     pub(crate) collisions: i32,
+    /// The label of the revision with the template's hash.
+    pub(crate) label: &'static str,
 }
 
 impl Snapshot<'_> {
@@ -90,7 +103,7 @@ impl Snapshot<'_> {
         let meta = owner.meta();
         let labels = self.template.metadata.as_ref().and_then(|meta| meta.labels.clone());
         let mut labels = labels.unwrap_or_default();
-        labels.insert(HASH_LABEL.to_owned(), hash.clone());
+        labels.insert(self.label.to_owned(), hash.clone());
         ControllerRevision {
             metadata: ObjectMeta {
                 name: Some(format!("{}-{hash}", meta.name.as_deref().unwrap_or_default())),
@@ -141,11 +154,12 @@ where
     };
     let name = current.metadata.name.clone().unwrap_or_default();
     let raised = current.revision.unwrap_or(0) < next;
-    if raised || hash_of(&current).is_empty() {
+    let labels = current.metadata.labels.as_ref();
+    let hash = labels.and_then(|labels| labels.get(snapshot.label));
+    if raised || hash.is_none() {
         let number = current.revision.unwrap_or(0).max(next);
-        let hash = Some(hash_of(&current)).filter(|hash| !hash.is_empty()).unwrap_or(&name);
         let patch = json!({"metadata": {"uid": current.metadata.uid,
-            "labels": {HASH_LABEL: hash}}, "revision": number});
+            "labels": {snapshot.label: hash.unwrap_or(&name)}}, "revision": number});
         current = api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     }
     Ok(Some(History { current, duplicates: same, old }))
@@ -167,7 +181,7 @@ mod tests {
     fn the_oldest_revisions_without_pods_go() {
         let history = History { old: [4, 2, 3, 1].map(revision).into(), ..History::default() };
         let going = |limit, live: &str| -> Vec<i64> {
-            let surplus = history.surplus(limit, |hash| hash == live);
+            let surplus = history.surplus(limit, |revision| hash_of(revision) == live);
             surplus.iter().filter_map(|revision| revision.revision).collect()
         };
         assert_eq!(going(2, ""), [1, 2]);
@@ -181,7 +195,8 @@ mod tests {
             "namespace": "n", "uid": "u"}, "spec": {"selector": {}, "template": {
             "metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c"}]}}}}))
         .unwrap();
-        let snapshot = Snapshot { template: &owner.spec.template, collisions: 0 };
+        let template = &owner.spec.template;
+        let snapshot = Snapshot { template, collisions: 0, label: HASH_LABEL };
         let made = snapshot.revision(&owner, snapshot.data().unwrap(), 7);
         let other = Snapshot { collisions: 1, ..snapshot };
         let collided = other.revision(&owner, other.data().unwrap(), 7);
@@ -189,6 +204,7 @@ mod tests {
         assert_eq!(made.data, collided.data);
         assert_ne!(made.metadata.name, collided.metadata.name);
         assert_eq!(made.metadata.name.clone().unwrap(), format!("agent-{}", hash_of(&made)));
+        assert_eq!(template_of(&made).unwrap(), owner.spec.template);
         assert_eq!(made.metadata.labels.unwrap()["app"], "a");
     }
 }

@@ -1,8 +1,40 @@
 //! How controllers write a status.
 
+use std::fmt::Debug;
+
+use client::{Client, Patch, PatchParams, controller::ReconcileError, is_not_found};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Serialize;
+use kube_core::{NamespaceResourceScope, Resource};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+
+/// Brings the status of `object` from `before` to `after`, if there is a difference and the object
+/// is still there.
+pub(crate) async fn write_status<K, S>(
+    client: &Client,
+    object: &K,
+    before: &S,
+    after: &S,
+) -> Result<(), ReconcileError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+    S: Serialize + PartialEq,
+{
+    if before == after {
+        return Ok(());
+    }
+    let meta = object.meta();
+    let api = client.namespaced::<K>(meta.namespace.as_deref().unwrap_or_default());
+    let patch = status_patch(meta, before, after)?;
+    let name = meta.name.as_deref().unwrap_or_default();
+    match api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Err(error) if !is_not_found(&error) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
 
 /// The merge patch that brings the status of the object with `meta` from `before` to `after`. A
 /// merge patch leaves alone what it does not name, so what is no longer there becomes null.

@@ -20,7 +20,7 @@ use client::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
+    apps::v1::{ControllerRevision, DaemonSet},
     core::v1::{Node, Pod},
 };
 use serde_json::json;
@@ -32,12 +32,12 @@ use self::{
 use crate::{
     Context,
     expectations::Expectations,
-    ownership::{claim, controller_key, controller_reference, index_orphans},
+    ownership::{claim, controller_key, controller_reference, index_orphans, selector_of},
     pod::{Phase, PodFacts},
     pod_batch::{BURST, create_all, delete_all},
     pod_control::{PodControl, is_terminating},
     revisions::{self, HASH_LABEL, History, Snapshot},
-    status_patch::status_patch,
+    status_patch::write_status,
 };
 
 /// The annotation with which the API server tells the template's generation.
@@ -121,7 +121,7 @@ impl Controller {
     fn queue_adopters(&self, pod: &Object) {
         for set in self.sets.in_namespace(&pod.key.namespace) {
             if parse_or_warn::<DaemonSet>(&set)
-                .is_some_and(|set| selector_of(&set).is_some_and(|s| s.matches(pod)))
+                .is_some_and(|set| selector_of(&set.spec.selector).is_some_and(|s| s.matches(pod)))
             {
                 self.queue.add(set.key.clone());
             }
@@ -150,7 +150,7 @@ impl Controller {
             return Ok(Action::Done);
         }
         let set: DaemonSet = object.parse()?;
-        let Some(selector) = selector_of(&set) else {
+        let Some(selector) = selector_of(&set.spec.selector) else {
             let message =
                 "This daemon set is selecting all pods. A non-empty selector is required.";
             self.context.recorder.warning(&reference(&set), "SelectingAll", message);
@@ -179,7 +179,8 @@ impl Controller {
             self.clean_up(&key, &set, &history, &claimed).await?;
         }
         let (status, available) = status::of(&pass, settled);
-        self.write_status(&set, &status).await?;
+        let before = set.status.clone().unwrap_or_default();
+        write_status(&self.context.client, &set, &before, &status).await?;
         if let Err(error) = outcome {
             return if is_terminating(&error) { Ok(Action::Done) } else { Err(error.into()) };
         }
@@ -197,7 +198,8 @@ impl Controller {
         let api = self.context.client.namespaced::<ControllerRevision>(&key.namespace);
         let collisions = set.status.as_ref().and_then(|status| status.collision_count);
         let collisions = collisions.unwrap_or(0);
-        let snapshot = Snapshot { template: &set.spec.template, collisions };
+        let template = &set.spec.template;
+        let snapshot = Snapshot { template, collisions, label: HASH_LABEL };
         if let Some(history) =
             revisions::renew(set, selector, &snapshot, &self.revisions, &api).await?
         {
@@ -305,27 +307,9 @@ impl Controller {
         let live: HashSet<&str> = pods.iter().filter_map(|pod| pod.label(HASH_LABEL)).collect();
         let api = self.context.client.namespaced::<ControllerRevision>(&key.namespace);
         let limit = usize::try_from(limit).unwrap_or(0);
-        for revision in history.surplus(limit, |hash| live.contains(hash)) {
+        for revision in history.surplus(limit, |one| live.contains(revisions::hash_of(one))) {
             revisions::delete(&api, revision).await?;
         }
-        Ok(())
-    }
-
-    async fn write_status(
-        &self,
-        set: &DaemonSet,
-        after: &DaemonSetStatus,
-    ) -> Result<(), ReconcileError> {
-        let before = set.status.clone().unwrap_or_default();
-        if before == *after {
-            return Ok(());
-        }
-        let meta = &set.metadata;
-        let namespace = meta.namespace.as_deref().unwrap_or_default();
-        let api = self.context.client.namespaced::<DaemonSet>(namespace);
-        let patch = status_patch(meta, &before, after)?;
-        let name = meta.name.as_deref().unwrap_or_default();
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         Ok(())
     }
 }
@@ -356,9 +340,4 @@ impl Pass<'_> {
             now: self.now,
         }
     }
-}
-
-fn selector_of(set: &DaemonSet) -> Option<Selector> {
-    let selector = serde_json::to_value(&set.spec.selector).ok()?;
-    Selector::from_object(&selector).ok().filter(|selector| !selector.is_everything())
 }

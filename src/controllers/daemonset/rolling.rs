@@ -6,7 +6,10 @@ use super::{
     placement::{NodeFacts, Placement, Verdict},
     pods::{Current, Plan, PodsByNode},
 };
-use crate::pod::PodFacts;
+use crate::{
+    counts::{Round, scaled},
+    pod::PodFacts,
+};
 
 /// The bounds of an update, in pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +26,10 @@ pub(super) fn bounds(spec: &DaemonSetSpec, desired: usize) -> Option<Bounds> {
         return None;
     }
     let rolling = strategy.rolling_update.as_ref();
-    let resolve = |value: Option<&IntOrString>| match value {
-        Some(IntOrString::Int(count)) => usize::try_from(*count).unwrap_or(0),
-        Some(IntOrString::String(text)) => {
-            let percent: usize = text.trim_end_matches('%').parse().unwrap_or(0);
-            (percent * desired).div_ceil(100)
-        }
-        None => 0,
+    let total = i32::try_from(desired).unwrap_or(i32::MAX);
+    let resolve = |value: Option<&IntOrString>| {
+        let count = value.map_or(0, |value| scaled(value, total, Round::Up));
+        usize::try_from(count).unwrap_or(0)
     };
     let surge = resolve(rolling.and_then(|rolling| rolling.max_surge.as_ref()));
     let unavailable = resolve(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()));

@@ -12,23 +12,23 @@ mod status;
 
 use std::{sync::Arc, time::Duration};
 
-use apimachinery::{Key, selector::labels::Selector};
+use apimachinery::Key;
 use client::{
-    Error, Informer, Informers, Patch, PatchParams, WorkQueue,
+    Informer, Informers, WorkQueue,
     controller::{Action, ReconcileError},
     informer::parse_or_warn,
 };
 use k8s_openapi::api::{
-    apps::v1::{Deployment, DeploymentStatus, ReplicaSet},
+    apps::v1::{Deployment, ReplicaSet},
     core::v1::Pod,
 };
-use serde_json::json;
 
 pub(crate) use self::revision::hash;
 use self::rollout::Rollout;
 use crate::{
     Context,
-    ownership::{claim, controller_key, index_orphans},
+    ownership::{claim, controller_key, index_orphans, selector_of},
+    status_patch::write_status,
 };
 
 struct Controller {
@@ -89,7 +89,9 @@ impl Controller {
     async fn reconcile(&self, key: Key) -> Result<Action, ReconcileError> {
         let Some(object) = self.deployments.get(&key) else { return Ok(Action::Done) };
         let mut deployment: Deployment = object.parse()?;
-        let Some(selector) = selector_of(&deployment) else { return Ok(Action::Done) };
+        let Some(selector) = selector_of(&deployment.spec.selector) else {
+            return Ok(Action::Done);
+        };
         let api = self.context.client.namespaced::<ReplicaSet>(&key.namespace);
         let claimed = claim(&deployment, &selector, &self.sets, &api).await?;
         let sets: Vec<ReplicaSet> = claimed.iter().filter_map(|set| parse_or_warn(set)).collect();
@@ -101,7 +103,7 @@ impl Controller {
             rollout.advance(|sets| self.has_pods(sets)).await
         };
         let after = rollout.status();
-        self.write_status(&deployment, &before, &after).await?;
+        write_status(&self.context.client, &deployment, &before, &after).await?;
         finished?;
         let again = condition::deadline_in(&deployment, &after);
         Ok(again.map_or(Action::Done, |delay| Action::Again(delay + Duration::from_secs(1))))
@@ -114,35 +116,4 @@ impl Controller {
             pods.into_iter().filter_map(crate::pod::PodFacts::read).any(|pod| !pod.is_over())
         })
     }
-
-    async fn write_status(
-        &self,
-        deployment: &Deployment,
-        before: &DeploymentStatus,
-        after: &DeploymentStatus,
-    ) -> Result<(), Error> {
-        if before == after {
-            return Ok(());
-        }
-        let meta = &deployment.metadata;
-        let (name, namespace) = (meta.name.as_deref(), meta.namespace.as_deref());
-        let api = self.context.client.namespaced::<Deployment>(namespace.unwrap_or_default());
-        // A merge patch leaves alone what it does not name: what is no longer there becomes null.
-        let mut status = serde_json::to_value(after).unwrap_or_default();
-        for (field, _) in
-            serde_json::to_value(before).unwrap_or_default().as_object().into_iter().flatten()
-        {
-            if status.get(field).is_none() {
-                status[field] = serde_json::Value::Null;
-            }
-        }
-        let patch = json!({"metadata": {"uid": meta.uid}, "status": status});
-        let name = name.unwrap_or_default();
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
-    }
-}
-
-fn selector_of(deployment: &Deployment) -> Option<Selector> {
-    let selector = serde_json::to_value(&deployment.spec.selector).ok()?;
-    Selector::from_object(&selector).ok().filter(|selector| !selector.is_everything())
 }

@@ -7,6 +7,7 @@ use k8s_openapi::{
 };
 
 use super::revision;
+use crate::counts::{Round, scaled};
 
 /// `spec.replicas` of the Deployment.
 pub(super) fn desired(deployment: &Deployment) -> i32 {
@@ -49,18 +50,11 @@ fn bounds(deployment: &Deployment) -> (i32, i32) {
     let desired = desired(deployment);
     let rolling =
         deployment.spec.strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
-    let resolve = |value: Option<&IntOrString>, round_up: bool| match value {
-        Some(IntOrString::Int(count)) => *count,
-        Some(IntOrString::String(text)) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let hundredths = percent * i64::from(desired);
-            let rounded = if round_up { (hundredths + 99) / 100 } else { hundredths / 100 };
-            i32::try_from(rounded).unwrap_or(i32::MAX)
-        }
-        None => 0,
-    };
-    let surge = resolve(rolling.and_then(|rolling| rolling.max_surge.as_ref()), true);
-    let unavailable = resolve(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), false);
+    let resolve =
+        |value: Option<&IntOrString>, round| value.map_or(0, |value| scaled(value, desired, round));
+    let surge = resolve(rolling.and_then(|rolling| rolling.max_surge.as_ref()), Round::Up);
+    let unavailable =
+        resolve(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), Round::Down);
     if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) }
 }
 

@@ -10,17 +10,17 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{MANAGED_BY, OURSELVES, SERVICE_NAME};
+use super::{HEADLESS, MANAGED_BY, OURSELVES, SERVICE_NAME};
 
 /// The ports of a group of endpoints, in an order that compares: name, protocol, port and
 /// application protocol of each.
-pub(super) type Ports = Vec<(String, String, i32, Option<String>)>;
+pub(crate) type Ports = Vec<(String, String, i32, Option<String>)>;
 
 /// An endpoint.
-pub(super) type Backend = Endpoint;
+pub(crate) type Backend = Endpoint;
 
 /// What `pod` contributes to `service`; nothing while it has no address or when it is over.
-pub(super) fn of_pod(
+pub(crate) fn of_pod(
     service: &Service,
     pod: &Pod,
     zone: impl Fn(&str) -> Option<String>,
@@ -154,7 +154,6 @@ pub(super) fn labels(service: &Service) -> BTreeMap<String, String> {
     labels.insert(SERVICE_NAME.to_owned(), name);
     labels.insert(MANAGED_BY.to_owned(), OURSELVES.to_owned());
     let cluster_ip = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
-    const HEADLESS: &str = "service.kubernetes.io/headless";
     match cluster_ip {
         Some("None") => labels.insert(HEADLESS.to_owned(), String::new()),
         _ => labels.remove(HEADLESS),
@@ -163,7 +162,7 @@ pub(super) fn labels(service: &Service) -> BTreeMap<String, String> {
 }
 
 /// What the names of the slices of a service begin with; shortened so that they stay valid.
-pub(super) fn name_prefix(service: &str) -> String {
+pub(crate) fn name_prefix(service: &str) -> String {
     let mut end = service.len().min(247);
     while !service.is_char_boundary(end) {
         end -= 1;

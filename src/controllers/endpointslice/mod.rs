@@ -2,35 +2,46 @@
 
 mod endpoints;
 mod reconcile;
+mod write;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use apimachinery::{Key, Object};
 use client::{
-    Change, Error, Informer, Informers, PostParams, WorkQueue,
+    Informer, Informers, WorkQueue,
     controller::{Action, ReconcileError},
     informer::parse_or_warn,
-    is_conflict, is_not_found,
 };
-use k8s_openapi::api::{
-    core::v1::{Node, Pod, Service},
-    discovery::v1::EndpointSlice,
+use k8s_openapi::{
+    api::{
+        core::v1::{Node, Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use self::endpoints::{Backend, Ports};
-use crate::{Context, ownership::controller_reference, pod_control::is_terminating};
+pub(crate) use self::{
+    endpoints::{Backend, Ports, name_prefix, of_pod},
+    reconcile::{Plan, Shape, plan},
+    write::{delete_all, write},
+};
+use crate::{
+    Context,
+    ownership::controller_reference,
+    service_pods::{queue_services, selector_of, selects},
+};
 
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Label of slices: which controller looks after them.
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Label of slices: the service that they belong to.
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Label of what belongs to a service without an address of its own.
+pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 const OURSELVES: &str = "endpointslice-controller.k8s.io";
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Index of our slices by `namespace/service`.
 const BY_SERVICE: &str = "service";
-
-/// Selectors by namespace and service, so that a changed pod finds its services without a parse.
-type Selectors = HashMap<Box<str>, HashMap<Box<str>, BTreeMap<String, String>>>;
+/// Endpoints in one slice at the most (upstream's default).
+const LARGEST: usize = 100;
 
 struct Controller {
     context: Context,
@@ -38,7 +49,6 @@ struct Controller {
     pods: Informer,
     nodes: Informer,
     slices: Informer,
-    selectors: RwLock<Selectors>,
     queue: Arc<WorkQueue<Key>>,
 }
 
@@ -49,21 +59,17 @@ pub(crate) async fn run(context: Context) {
         pods: context.informers.of::<Pod>(),
         nodes: context.informers.of::<Node>(),
         slices: context.informers.of::<EndpointSlice>(),
-        selectors: RwLock::default(),
         queue: Arc::new(WorkQueue::new()),
         context,
     });
+    queue_services(&controller.services, &controller.pods, &controller.queue);
     controller.slices.add_index(BY_SERVICE, |slice| {
-        service_of(slice).map(|key| key.to_string().into()).into_iter().collect()
+        service_of(slice, OURSELVES).map(|key| key.to_string().into()).into_iter().collect()
     });
-    let this = controller.clone();
-    controller.services.on_change(move |change| this.service_changed(change));
-    let this = controller.clone();
-    controller.pods.on_change(move |change| this.pod_changed(change));
     let queue = controller.queue.clone();
     controller.slices.on_change(move |change| {
         // What others did to a slice of ours is put right; our own writes settle in one more look.
-        if let Some(service) = service_of(change.object()) {
+        if let Some(service) = service_of(change.object(), OURSELVES) {
             queue.add(service);
         }
     });
@@ -77,44 +83,14 @@ pub(crate) async fn run(context: Context) {
     controller.context.work(controller.queue.clone(), 5, work).await;
 }
 
-/// The service whose slice this is, if it is ours.
-fn service_of(slice: &Object) -> Option<Key> {
+/// The service whose slice this is, if `manager` looks after it.
+pub(crate) fn service_of(slice: &Object, manager: &str) -> Option<Key> {
     let service = slice.label(SERVICE_NAME)?;
-    (slice.label(MANAGED_BY) == Some(OURSELVES))
+    (slice.label(MANAGED_BY) == Some(manager))
         .then(|| Key::new(slice.key.namespace.clone(), service))
 }
 
 impl Controller {
-    fn service_changed(&self, change: &Change) {
-        let key = change.object().key.clone();
-        let mut selectors = self.selectors.write().unwrap_or_else(PoisonError::into_inner);
-        let of_namespace = selectors.entry(key.namespace.clone()).or_default();
-        let selector = match change {
-            Change::Put { new, .. } => {
-                parse_or_warn::<Service>(new).and_then(|service| service.spec?.selector)
-            }
-            Change::Delete(_) => None,
-        };
-        match selector.filter(|selector| !selector.is_empty()) {
-            Some(selector) => drop(of_namespace.insert(key.name.clone(), selector)),
-            None => drop(of_namespace.remove(&key.name)),
-        }
-        drop(selectors);
-        self.queue.add(key);
-    }
-
-    fn pod_changed(&self, change: &Change) {
-        let selectors = self.selectors.read().unwrap_or_else(PoisonError::into_inner);
-        let pod = change.object();
-        let Some(services) = selectors.get(&pod.key.namespace) else { return };
-        let before = change.previous().filter(|previous| previous.labels != pod.labels);
-        for (service, selector) in services {
-            if selects(selector, pod) || before.is_some_and(|before| selects(selector, before)) {
-                self.queue.add(Key::new(pod.key.namespace.clone(), service.clone()));
-            }
-        }
-    }
-
     async fn reconcile(&self, key: Key) -> Result<Action, ReconcileError> {
         let existing: Vec<EndpointSlice> = self
             .slices
@@ -123,16 +99,14 @@ impl Controller {
             .filter(|slice| !slice.deleting)
             .filter_map(|slice| parse_or_warn(slice))
             .collect();
+        let client = &self.context.client;
         let service: Option<Service> = self.services.get_as(&key.namespace, &key.name);
         let Some((service, selector)) = service.and_then(|service| {
-            let selector = service.spec.as_ref()?.selector.clone().filter(|s| !s.is_empty())?;
-            (service.spec.as_ref()?.type_.as_deref() != Some("ExternalName"))
-                .then_some((service, selector))
+            let selector = selector_of(&service)?;
+            Some((service, selector))
         }) else {
             // Without a selector the slices, if any, are somebody else's; ours go with the service.
-            for slice in &existing {
-                self.delete(&key.namespace, slice).await?;
-            }
+            delete_all(client, &key.namespace, &existing).await?;
             return Ok(Action::Done);
         };
         let mut wanted: BTreeMap<Ports, Vec<Backend>> = BTreeMap::new();
@@ -146,27 +120,19 @@ impl Controller {
                 wanted.entry(ports).or_default().push(backend);
             }
         }
-        let labels = endpoints::labels(&service);
-        let plan = reconcile::plan(existing, wanted, &labels);
-        for mut slice in plan.create {
-            slice.metadata.generate_name = Some(endpoints::name_prefix(&key.name));
-            slice.metadata.namespace = Some(key.namespace.to_string());
-            slice.metadata.owner_references = Some(vec![controller_reference(&service)]);
-            let api = self.context.client.namespaced::<EndpointSlice>(&key.namespace);
-            match api.create(&PostParams::default(), &slice).await {
-                Ok(_) => {}
-                Err(error) if is_terminating(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        for slice in plan.update {
-            let api = self.context.client.namespaced::<EndpointSlice>(&key.namespace);
-            let name = slice.metadata.name.as_deref().unwrap_or_default();
-            api.replace(name, &PostParams::default(), &slice).await?;
-        }
-        for slice in plan.delete {
-            self.delete(&key.namespace, &slice).await?;
-        }
+        let shape = Shape {
+            address_type: "IPv4",
+            largest: LARGEST,
+            keeps_empty: true,
+            meta: ObjectMeta {
+                labels: Some(endpoints::labels(&service)),
+                generate_name: Some(name_prefix(&key.name)),
+                namespace: Some(key.namespace.to_string()),
+                owner_references: Some(vec![controller_reference(&service)]),
+                ..ObjectMeta::default()
+            },
+        };
+        write(client, &key.namespace, plan(existing, wanted, &shape)).await?;
         Ok(Action::Done)
     }
 
@@ -174,18 +140,4 @@ impl Controller {
         let node = self.nodes.get(&Key::new("", node))?;
         node.label("topology.kubernetes.io/zone").map(ToOwned::to_owned)
     }
-
-    async fn delete(&self, namespace: &str, slice: &EndpointSlice) -> Result<(), Error> {
-        let api = self.context.client.namespaced::<EndpointSlice>(namespace);
-        let name = slice.metadata.name.as_deref().unwrap_or_default();
-        match api.delete(name, &client::DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn selects(selector: &BTreeMap<String, String>, pod: &Object) -> bool {
-    selector.iter().all(|(key, value)| pod.label(key) == Some(value))
 }

@@ -2,36 +2,53 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::{
+    api::discovery::v1::{Endpoint, EndpointSlice},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use super::endpoints::{Backend, Ports, from_slice_ports, to_slice_ports};
 
-/// Endpoints in one slice at the most (upstream's default).
-const LARGEST: usize = 100;
-
 /// The writes that lead to the wanted state.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
-    pub(super) create: Vec<EndpointSlice>,
-    pub(super) update: Vec<EndpointSlice>,
-    pub(super) delete: Vec<EndpointSlice>,
+pub(crate) struct Plan {
+    pub(crate) create: Vec<EndpointSlice>,
+    pub(crate) update: Vec<EndpointSlice>,
+    pub(crate) delete: Vec<EndpointSlice>,
 }
 
-/// Plans the writes. A service without any endpoint keeps one empty slice, by which clients see
-/// that it was looked at.
-pub(super) fn plan(
+/// What all slices of one service and family of addresses have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Shape {
+    /// `IPv4` or `IPv6`.
+    pub(crate) address_type: &'static str,
+    /// Endpoints in one slice at the most.
+    pub(crate) largest: usize,
+    /// Whether a service without any endpoint keeps one empty slice, by which clients see that it
+    /// was looked at.
+    pub(crate) keeps_empty: bool,
+    /// Labels, owners, namespace and what names begin with; annotations are left alone if none
+    /// are given.
+    pub(crate) meta: ObjectMeta,
+}
+
+/// Plans the writes. Slices of other families are left alone.
+pub(crate) fn plan(
     existing: Vec<EndpointSlice>,
     mut wanted: BTreeMap<Ports, Vec<Backend>>,
-    labels: &BTreeMap<String, String>,
+    shape: &Shape,
 ) -> Plan {
-    if wanted.is_empty() {
+    if wanted.is_empty() && shape.keeps_empty {
         wanted.insert(Ports::new(), Vec::new());
     }
     let mut plan = Plan::default();
     let mut by_ports: BTreeMap<Ports, Vec<EndpointSlice>> = BTreeMap::new();
     for slice in existing {
+        if slice.address_type != shape.address_type {
+            continue;
+        }
         let ports = from_slice_ports(slice.ports.as_deref());
-        if slice.address_type == "IPv4" && wanted.contains_key(&ports) {
+        if wanted.contains_key(&ports) {
             by_ports.entry(ports).or_default().push(slice);
         } else {
             plan.delete.push(slice);
@@ -39,14 +56,15 @@ pub(super) fn plan(
     }
     for (ports, backends) in wanted {
         let slices = by_ports.remove(&ports).unwrap_or_default();
-        plan_group(&mut plan, &ports, backends, slices, labels);
+        plan_group(&mut plan, &ports, backends, slices, shape);
     }
     plan
 }
 
-/// What tells endpoints apart: the pod.
-fn identity(endpoint: &Endpoint) -> Option<&str> {
-    endpoint.target_ref.as_ref()?.uid.as_deref()
+/// What tells endpoints apart: the pod and the address.
+fn identity(endpoint: &Endpoint) -> (String, Vec<String>) {
+    let pod = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
+    (pod.unwrap_or_default(), endpoint.addresses.clone())
 }
 
 fn plan_group(
@@ -54,19 +72,17 @@ fn plan_group(
     ports: &Ports,
     backends: Vec<Backend>,
     slices: Vec<EndpointSlice>,
-    labels: &BTreeMap<String, String>,
+    shape: &Shape,
 ) {
     let count = backends.len();
-    let mut missing: HashMap<String, Backend> = backends
-        .into_iter()
-        .filter_map(|backend| Some((identity(&backend)?.to_owned(), backend)))
-        .collect();
+    let mut missing: HashMap<_, Backend> =
+        backends.into_iter().map(|backend| (identity(&backend), backend)).collect();
     // Endpoints stay in the slice that they are in, in their order.
     let mut kept: Vec<(EndpointSlice, Vec<Endpoint>)> = slices
         .into_iter()
         .map(|slice| {
             let endpoints = slice.endpoints.iter().flatten();
-            let stay = endpoints.filter_map(|e| missing.remove(identity(e)?)).collect();
+            let stay = endpoints.filter_map(|e| missing.remove(&identity(e))).collect();
             (slice, stay)
         })
         .collect();
@@ -74,46 +90,49 @@ fn plan_group(
     new.sort_by(|a, b| a.addresses.cmp(&b.addresses));
     let mut new = new.into_iter();
     // The rest fills slices that are written anyway, then those with room, then new ones.
-    kept.sort_by_key(|(slice, stay)| unchanged(slice, stay, labels));
+    kept.sort_by_key(|(slice, stay)| unchanged(slice, stay, shape));
     let mut filled_any = false;
     for (mut slice, mut endpoints) in kept {
-        let room = LARGEST.saturating_sub(endpoints.len());
+        let room = shape.largest.saturating_sub(endpoints.len());
         endpoints.extend(new.by_ref().take(room));
         if endpoints.is_empty() && (count > 0 || filled_any) {
             plan.delete.push(slice);
             continue;
         }
         filled_any = true;
-        if !unchanged(&slice, &endpoints, labels) {
+        if !unchanged(&slice, &endpoints, shape) {
             slice.endpoints = Some(endpoints);
-            slice.metadata.labels = Some(labels.clone());
+            slice.metadata.labels.clone_from(&shape.meta.labels);
+            if shape.meta.annotations.is_some() {
+                slice.metadata.annotations.clone_from(&shape.meta.annotations);
+            }
+            slice.metadata.owner_references.clone_from(&shape.meta.owner_references);
             plan.update.push(slice);
         }
     }
     loop {
-        let endpoints: Vec<Endpoint> = new.by_ref().take(LARGEST).collect();
+        let endpoints: Vec<Endpoint> = new.by_ref().take(shape.largest).collect();
         if endpoints.is_empty() && filled_any {
             break;
         }
         filled_any = true;
-        let mut slice = EndpointSlice {
-            address_type: "IPv4".to_owned(),
+        plan.create.push(EndpointSlice {
+            metadata: shape.meta.clone(),
+            address_type: shape.address_type.to_owned(),
             endpoints: Some(endpoints),
             ports: Some(to_slice_ports(ports)),
-            ..EndpointSlice::default()
-        };
-        slice.metadata.labels = Some(labels.clone());
-        plan.create.push(slice);
+        });
     }
 }
 
-fn unchanged(
-    slice: &EndpointSlice,
-    endpoints: &[Endpoint],
-    labels: &BTreeMap<String, String>,
-) -> bool {
+fn unchanged(slice: &EndpointSlice, endpoints: &[Endpoint], shape: &Shape) -> bool {
+    let (is, meant) = (&slice.metadata, &shape.meta);
     slice.endpoints.as_deref().unwrap_or_default() == endpoints
-        && slice.metadata.labels.as_ref() == Some(labels)
+        && is.labels.as_ref().unwrap_or(&BTreeMap::new())
+            == meant.labels.as_ref().unwrap_or(&BTreeMap::new())
+        && (meant.annotations.is_none() || is.annotations == meant.annotations)
+        && is.owner_references.as_deref().unwrap_or_default()
+            == meant.owner_references.as_deref().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -140,7 +159,11 @@ mod tests {
             true => BTreeMap::new(),
             false => BTreeMap::from([(http(), uids.map(backend).collect())]),
         };
-        plan(existing, wanted, &BTreeMap::new())
+        plan(existing, wanted, &shape())
+    }
+
+    fn shape() -> Shape {
+        Shape { address_type: "IPv4", largest: 100, keeps_empty: true, ..Shape::default() }
     }
 
     fn sizes(slices: &[EndpointSlice]) -> Vec<usize> {
@@ -174,7 +197,7 @@ mod tests {
         let mut ports = http();
         ports[0].2 = 8080;
         let wanted = BTreeMap::from([(ports, vec![backend(0)])]);
-        let after = plan(before, wanted, &BTreeMap::new());
+        let after = plan(before, wanted, &shape());
         assert_eq!((after.create.len(), after.delete.len()), (1, 1));
     }
 }

@@ -40,7 +40,7 @@ use self::{
 use crate::{
     Context,
     expectations::Expectations,
-    ownership::{claim, controller_key, controller_reference, index_orphans},
+    ownership::{claim, controller_key, controller_reference, index_orphans, selector_of},
     pod_batch::{BURST, create_all, delete_all},
     pod_control::{PodControl, is_terminating},
     status_patch::status_patch,
@@ -165,7 +165,8 @@ impl Controller {
     fn queue_adopters(&self, pod: &Object) {
         for job in self.jobs.in_namespace(&pod.key.namespace) {
             if parse_or_warn::<Job>(&job)
-                .is_some_and(|job| selector_of(&job).is_some_and(|s| s.matches(pod)))
+                .and_then(|job| selector_of(job.spec?.selector.as_ref()?))
+                .is_some_and(|selector| selector.matches(pod))
             {
                 self.queue.add(job.key.clone());
             }
@@ -193,7 +194,8 @@ impl Controller {
             // What was written will come by the watch, and the key with it.
             return Ok(Action::Done);
         }
-        let Some(selector) = selector_of(&job) else { return Ok(Action::Done) };
+        let selector = job.spec.as_ref().and_then(|spec| selector_of(spec.selector.as_ref()?));
+        let Some(selector) = selector else { return Ok(Action::Done) };
         // Asked before the pods are read: what is seen from here on is in the cache.
         let settled = self.expectations.satisfied(&key);
         let released = self.released_of(&key);
@@ -479,9 +481,4 @@ fn leave(pass: &mut Pass, gone: usize, ready: i32) {
 fn is_managed_elsewhere(job: &Job) -> bool {
     let manager = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
     manager.is_some_and(|manager| manager != NAME)
-}
-
-fn selector_of(job: &Job) -> Option<Selector> {
-    let selector = serde_json::to_value(job.spec.as_ref()?.selector.as_ref()?).ok()?;
-    Selector::from_object(&selector).ok().filter(|selector| !selector.is_everything())
 }

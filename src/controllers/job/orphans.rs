@@ -2,15 +2,13 @@
 
 use apimachinery::{Key, Object};
 use client::{
-    Client, Error, Informer, Patch, PatchParams,
+    Client, Error, Informer,
     controller::{Action, ReconcileError},
-    is_not_found,
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
-use serde::Deserialize;
-use serde_json::json;
 
 use super::{Controller, condition, is_managed_elsewhere, pods::FINALIZER};
+use crate::finalizers;
 
 /// The label with the UID of a pod's Job.
 pub(super) const LABEL: &str = "batch.kubernetes.io/controller-uid";
@@ -24,31 +22,12 @@ pub(super) fn index(pods: &Informer) {
 
 /// Whether `pod` has the finalizer.
 pub(super) fn is_tracked(pod: &Object) -> bool {
-    #[derive(Deserialize)]
-    struct Tracked {
-        metadata: Metadata,
-    }
-    #[derive(Deserialize)]
-    struct Metadata {
-        #[serde(default)]
-        finalizers: Vec<Box<str>>,
-    }
-    let parsed = pod.parse::<Tracked>();
-    parsed.is_ok_and(|pod| pod.metadata.finalizers.iter().any(|one| **one == *FINALIZER))
+    finalizers::has(pod, FINALIZER)
 }
 
 /// Removes the finalizer, unless the pod has none or is gone.
 pub(super) async fn untrack(client: &Client, pod: &Object) -> Result<(), Error> {
-    if !is_tracked(pod) {
-        return Ok(());
-    }
-    let patch = json!({"metadata": {"uid": pod.uid,
-        "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
-    let api = client.namespaced::<Pod>(&pod.key.namespace);
-    match api.patch(&pod.key.name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
-        Err(error) if !is_not_found(&error) => Err(error),
-        _ => Ok(()),
-    }
+    finalizers::remove(&client.namespaced::<Pod>(&pod.key.namespace), pod, FINALIZER).await
 }
 
 impl Controller {

@@ -7,9 +7,9 @@ mod kind;
 
 use std::{collections::HashMap, marker::PhantomData, sync::Arc, time::Duration};
 
-use apimachinery::{Key, Object, selector::labels::Selector};
+use apimachinery::{Key, Object};
 use client::{
-    Change, Error, Informer, Informers, Patch, PatchParams, WorkQueue,
+    Change, Error, Informer, Informers, WorkQueue,
     controller::{Action, ReconcileError},
     informer::parse_or_warn,
 };
@@ -23,11 +23,11 @@ use self::kind::Replicated;
 use crate::{
     Context,
     expectations::Expectations,
-    ownership::{claim, controller_key, controller_reference, index_orphans},
+    ownership::{claim, controller_key, controller_reference, index_orphans, selector_of},
     pod::{PodFacts, order_of_removal},
     pod_batch::{BURST, create_all, delete_all},
     pod_control::{PodControl, is_terminating, text_of},
-    status_patch::status_patch,
+    status_patch::write_status,
 };
 
 /// The condition that says that pods could not be created or deleted.
@@ -100,9 +100,9 @@ impl<K: Replicated> Controller<K> {
     /// Queues the ReplicaSets that may want an orphan.
     fn queue_adopters(&self, pod: &Object) {
         for set in self.sets.in_namespace(&pod.key.namespace) {
-            if parse_or_warn::<K>(&set)
-                .is_some_and(|owner| selector_of(&owner.as_set()).is_some_and(|s| s.matches(pod)))
-            {
+            if parse_or_warn::<K>(&set).is_some_and(|owner| {
+                selector_of(&owner.as_set().spec.selector).is_some_and(|s| s.matches(pod))
+            }) {
                 self.queue.add(set.key.clone());
             }
         }
@@ -115,7 +115,7 @@ impl<K: Replicated> Controller<K> {
         };
         let owner: K = object.parse()?;
         let set = owner.as_set();
-        let Some(selector) = selector_of(&set) else { return Ok(Action::Done) };
+        let Some(selector) = selector_of(&set.spec.selector) else { return Ok(Action::Done) };
         // Asked before the pods are read: what is seen from here on is in the cache.
         let settled = self.expectations.satisfied(&key);
         let api = self.context.client.namespaced::<Pod>(&key.namespace);
@@ -207,22 +207,8 @@ impl<K: Replicated> Controller<K> {
         if !K::TELLS_TERMINATING {
             after.terminating_replicas = None;
         }
-        if set.status.is_some() && before == after {
-            return Ok(());
-        }
-        let meta = owner.meta();
-        let namespace = meta.namespace.as_deref().unwrap_or_default();
-        let api = self.context.client.namespaced::<K>(namespace);
-        let patch = status_patch(meta, &before, &after)?;
-        let name = meta.name.as_deref().unwrap_or_default();
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        Ok(())
+        write_status(&self.context.client, owner, &before, &after).await
     }
-}
-
-fn selector_of(set: &ReplicaSet) -> Option<Selector> {
-    let selector = serde_json::to_value(&set.spec.selector).ok()?;
-    Selector::from_object(&selector).ok().filter(|selector| !selector.is_everything())
 }
 
 fn status(
