@@ -213,8 +213,9 @@ impl Draft {
         let Self { mut bytes, gap, mut object } = self;
         let mut digits = itoa::Buffer::new();
         bytes.splice(gap..gap, digits.format(revision).bytes());
-        bytes.shrink_to_fit();
-        object.body = Bytes::from(bytes);
+        // A copy of just its size, and not the buffer cut short: what is cut off would stay between
+        // this object and the next, too small for another buffer.
+        object.body = Bytes::copy_from_slice(&bytes);
         object.revision = revision;
         Arc::new(object)
     }

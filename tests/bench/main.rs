@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let beside = beside();
+    let machine = machine();
     let (mut rows, mut failed) = (Vec::new(), Vec::new());
     for (name, measure) in PARTS {
         if !only.is_empty() && !only.contains(name) {
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
             Err(_) => failed.push(*name),
         }
     }
-    let table = report::table(&rows);
+    let table = format!("{}\n{machine}\n", report::table(&rows));
     println!("{table}");
     if let Some(path) = variable("REPORT") {
         std::fs::write(&path, &table).unwrap();
@@ -84,6 +85,15 @@ fn main() -> ExitCode {
     }
     eprintln!("could not be measured: {}", failed.join(", "));
     ExitCode::FAILURE
+}
+
+/// What the figures hang on beside the programs: others that work on the machine make them worse.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("{cores} cores, Linux {}, load average before: {load}", kernel.trim())
 }
 
 /// The other cluster, if one is named.

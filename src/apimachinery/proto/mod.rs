@@ -107,15 +107,20 @@ impl<'a> Envelope<'a> {
 
     /// Writes `k8s\0` and the message.
     pub fn seal(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.raw.len() + self.api_version.len() + 64);
-        out.extend_from_slice(MAGIC);
-        wire::message(&mut out, 1, |out| {
-            wire::bytes(out, 1, self.api_version.as_bytes());
-            wire::bytes(out, 2, self.kind.as_bytes());
-        });
+        let mut out = Self::head(self.api_version, self.kind);
+        out.reserve(self.raw.len() + 64);
         wire::bytes(&mut out, 2, self.raw);
         wire::bytes(&mut out, 3, self.content_encoding.as_bytes());
         wire::bytes(&mut out, 4, self.content_type.as_bytes());
+        out
+    }
+
+    fn head(api_version: &str, kind: &str) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        wire::message(&mut out, 1, |out| {
+            wire::bytes(out, 1, api_version.as_bytes());
+            wire::bytes(out, 2, kind.as_bytes());
+        });
         out
     }
 }
@@ -160,24 +165,38 @@ pub fn encode_object(value: &Value) -> Result<Vec<u8>, ProtoError> {
     Ok(Envelope { api_version, kind, raw: &raw, ..Envelope::default() }.seal())
 }
 
-/// Writes a list of a built-in kind, such as `PodList`, from its metadata and the messages of its
-/// items ([`encode`]), so that the items need not all be in memory as values.
-pub fn encode_list<I>(
-    api_version: &str,
-    kind: &str,
-    metadata: &Value,
-    items: I,
-) -> Result<Vec<u8>, ProtoError>
-where
-    I: IntoIterator,
-    I::Item: AsRef<[u8]>,
-{
-    let mut raw = Vec::new();
-    wire::bytes(&mut raw, 1, &encode(&list_meta(), metadata)?);
-    for item in items {
-        wire::bytes(&mut raw, 2, item.as_ref());
+/// What is around the items of a list of a built-in kind, such as `PodList`, so that the items need
+/// not all be in memory as values.
+pub struct ListFrame {
+    /// The envelope and the metadata, which the items follow.
+    pub head: Vec<u8>,
+    /// What follows the items.
+    pub tail: Vec<u8>,
+}
+
+impl ListFrame {
+    /// The frame of items that [`encode_item`] wrote, `length` bytes in all.
+    pub fn new(
+        api_version: &str,
+        kind: &str,
+        metadata: &Value,
+        length: usize,
+    ) -> Result<Self, ProtoError> {
+        let mut raw = Vec::new();
+        wire::bytes(&mut raw, 1, &encode(&list_meta(), metadata)?);
+        let mut head = Envelope::head(api_version, kind);
+        wire::length(&mut head, 2, raw.len() + length);
+        head.extend_from_slice(&raw);
+        let mut tail = Vec::new();
+        wire::bytes(&mut tail, 3, b"");
+        wire::bytes(&mut tail, 4, b"");
+        Ok(Self { head, tail })
     }
-    Ok(Envelope { api_version, kind, raw: &raw, ..Envelope::default() }.seal())
+}
+
+/// Writes one item of a list.
+pub fn encode_item(schema: &Schema, item: &Value, out: &mut Vec<u8>) -> Result<(), ProtoError> {
+    wire::message(out, 2, |out| encode::message(schema.graph(), schema.id(), item, out))
 }
 
 /// One frame of a watch: the length in four bytes, the most significant first, and a `WatchEvent`

@@ -233,8 +233,13 @@ fn frames_watch_events() {
 fn lists_are_put_together_from_messages() {
     let schema = builtin("", "v1", "Secret").unwrap();
     let secret = json!({"metadata": {"name": "a"}, "data": {"k": "AAE="}, "type": "Opaque"});
-    let items = [encode(&schema, &secret).unwrap(), encode(&schema, &secret).unwrap()];
-    let list = encode_list("v1", "SecretList", &json!({"resourceVersion": "7"}), items).unwrap();
+    let mut items = Vec::new();
+    for _ in 0..2 {
+        encode_item(&schema, &secret, &mut items).unwrap();
+    }
+    let metadata = json!({"resourceVersion": "7"});
+    let frame = ListFrame::new("v1", "SecretList", &metadata, items.len()).unwrap();
+    let list = [frame.head, items, frame.tail].concat();
     assert_eq!(
         decode_object(&list, None).unwrap(),
         json!({

@@ -137,9 +137,14 @@ pub(crate) fn fixed64(out: &mut Vec<u8>, number: u16, value: u64) {
 
 /// A length-delimited field.
 pub(crate) fn bytes(out: &mut Vec<u8>, number: u16, value: &[u8]) {
-    put_varint(out, u64::from(number) << 3 | 2);
-    put_varint(out, value.len() as u64);
+    length(out, number, value.len());
     out.extend_from_slice(value);
+}
+
+/// What is in front of a length-delimited field of `length` bytes.
+pub(super) fn length(out: &mut Vec<u8>, number: u16, length: usize) {
+    put_varint(out, u64::from(number) << 3 | 2);
+    put_varint(out, length as u64);
 }
 
 /// A length-delimited field whose value `write` appends. Most are shorter than 128 bytes, for

@@ -36,42 +36,56 @@ pub enum Body {
 /// although nobody polls one from two threads.
 pub type Feed = std::sync::Mutex<Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>>;
 
-/// A sequence of byte strings of known total length.
+/// A sequence of byte strings, made as the connection takes them.
 pub struct Pieces {
-    left: u64,
-    next: Box<dyn Iterator<Item = Bytes> + Send + Sync>,
+    /// What is left of the total length, if that is known.
+    left: Option<u64>,
+    next: Box<dyn Iterator<Item = Result<Bytes, BoxError>> + Send + Sync>,
     /// Taken from `next`, but did not fit into the last chunk.
     held: Option<Bytes>,
 }
 
 impl Pieces {
-    /// A body of `length` bytes in all.
-    pub fn new(length: u64, pieces: impl Iterator<Item = Bytes> + Send + Sync + 'static) -> Self {
-        Self { left: length, next: Box::new(pieces), held: None }
+    /// A body of these pieces.
+    pub fn of(pieces: Vec<Bytes>) -> Self {
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self { left: Some(length), next: Box::new(pieces.into_iter().map(Ok)), held: None }
     }
 
-    fn chunk(&mut self) -> Option<Bytes> {
+    /// A large body whose length nobody knows before all of it is made.
+    pub fn of_unknown_length(
+        pieces: impl Iterator<Item = Result<Bytes, BoxError>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { left: None, next: Box::new(pieces), held: None }
+    }
+
+    fn chunk(&mut self) -> Result<Option<Bytes>, BoxError> {
         let mut chunk = BytesMut::new();
-        while let Some(piece) = self.held.take().or_else(|| self.next.next()) {
+        while let Some(piece) = self.held.take().map(Ok).or_else(|| self.next.next()).transpose()? {
             // A large piece is sent as it is; copying it would gain nothing.
             if piece.len() >= CHUNK / 2 {
                 if chunk.is_empty() {
-                    self.left = self.left.saturating_sub(piece.len() as u64);
-                    return Some(piece);
+                    self.sent(piece.len());
+                    return Ok(Some(piece));
                 }
                 self.held = Some(piece);
                 break;
             }
             if chunk.is_empty() {
-                chunk.reserve(CHUNK.min(usize::try_from(self.left).unwrap_or(CHUNK)));
+                let left = self.left.and_then(|left| usize::try_from(left).ok());
+                chunk.reserve(left.map_or(CHUNK, |left| left.min(CHUNK)));
             } else if chunk.len() + piece.len() > CHUNK {
                 self.held = Some(piece);
                 break;
             }
             chunk.extend_from_slice(&piece);
         }
-        self.left = self.left.saturating_sub(chunk.len() as u64);
-        (!chunk.is_empty()).then(|| chunk.freeze())
+        self.sent(chunk.len());
+        Ok((!chunk.is_empty()).then(|| chunk.freeze()))
+    }
+
+    fn sent(&mut self, length: usize) {
+        self.left = self.left.map(|left| left.saturating_sub(length as u64));
     }
 }
 
@@ -106,7 +120,9 @@ impl http_body::Body for Body {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Pieces(pieces) => Poll::Ready(pieces.chunk().map(|chunk| Ok(Frame::data(chunk)))),
+            Self::Pieces(pieces) => {
+                Poll::Ready(pieces.chunk().map(|chunk| chunk.map(Frame::data)).transpose())
+            }
             Self::Stream(stream) => {
                 let stream = stream.get_mut().unwrap_or_else(PoisonError::into_inner);
                 stream
@@ -123,7 +139,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Pieces(pieces) => pieces.left == 0 && pieces.held.is_none(),
+            Self::Pieces(pieces) => pieces.left == Some(0) && pieces.held.is_none(),
             Self::Stream(_) => false,
             Self::Proxied(body) => body.is_end_stream(),
         }
@@ -132,7 +148,9 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Pieces(pieces) => SizeHint::with_exact(pieces.left),
+            Self::Pieces(pieces) => {
+                pieces.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
             Self::Stream(_) => SizeHint::default(),
             Self::Proxied(body) => body.size_hint(),
         }
@@ -148,12 +166,12 @@ mod tests {
         let large = Bytes::from(vec![b'x'; CHUNK]);
         let small = || Bytes::from_static(b"0123456789");
         let pieces = [small(), small(), large.clone(), small()];
-        let length = pieces.iter().map(Bytes::len).sum::<usize>() as u64;
-        let mut pieces = Pieces::new(length, pieces.into_iter());
-        assert_eq!(pieces.chunk().unwrap(), "01234567890123456789");
-        let passed = pieces.chunk().unwrap();
+        let mut pieces = Pieces::of(pieces.to_vec());
+        let mut chunk = || pieces.chunk().unwrap();
+        assert_eq!(chunk().unwrap(), "01234567890123456789");
+        let passed = chunk().unwrap();
         assert_eq!(passed.as_ptr(), large.as_ptr(), "not copied");
-        assert_eq!(pieces.chunk().unwrap(), "0123456789");
-        assert_eq!((pieces.chunk(), pieces.left), (None, 0));
+        assert_eq!(chunk().unwrap(), "0123456789");
+        assert_eq!((chunk(), pieces.left), (None, Some(0)));
     }
 }

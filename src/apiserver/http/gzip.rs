@@ -28,8 +28,9 @@ pub fn wanted(request: &HeaderMap) -> bool {
 /// Compresses the body of `response` where that is worth it.
 pub fn compress(response: Response) -> Response {
     let large = match response.body() {
+        // Only large bodies are of unknown length.
         Body::Full(_) | Body::Pieces(_) => {
-            http_body::Body::size_hint(response.body()).exact().is_some_and(|n| n >= THRESHOLD)
+            http_body::Body::size_hint(response.body()).exact().is_none_or(|n| n >= THRESHOLD)
         }
         Body::Stream(_) | Body::Proxied(_) => false,
     };

@@ -1,5 +1,7 @@
 //! From objects to what goes over the wire: JSON as stored, or YAML, protobuf, tables, metadata.
 
+mod list;
+
 use std::sync::Arc;
 
 use apimachinery::{Object, Status};
@@ -12,7 +14,7 @@ use crate::{
     Shared,
     http::{
         accept::{Format, Media, Target},
-        body::{Body, Pieces, Response},
+        body::{Body, Response},
         yaml,
     },
     registry::{Call, convert, modify::stored_value, normalize, resource::Endpoint},
@@ -111,7 +113,7 @@ impl Answer {
             }
             Content::List(mut list) => {
                 list.objects = representation.present(server, list.objects).await?;
-                representation.list(&list)?
+                representation.list(list).await?
             }
         };
         Ok(with_type(self.code, format.media, body))
@@ -264,139 +266,6 @@ impl Representation {
         let meta_version = self.format.meta_version();
         table::table(&self.endpoint, objects, self.include, metadata, meta_version)
     }
-
-    fn list(&mut self, list: &List) -> Result<Body, Status> {
-        let Format { media, pretty, target, .. } = self.format;
-        if media == Media::Json && !pretty {
-            match target {
-                Target::Object => return self.json_list(list),
-                Target::Metadata => {
-                    return Err(not_acceptable(&format!(
-                        "you requested PartialObjectMetadata, but the requested object is a list \
-                         ({})",
-                        self.endpoint.version().facts.list_kind
-                    )));
-                }
-                Target::MetadataList => return self.json_metadata_list(list),
-                Target::Table => {}
-            }
-        }
-        let values = list.objects.iter().map(|object| stored_value(object));
-        let value = match target {
-            Target::Table => {
-                let values = values.collect::<Result<Vec<_>, _>>()?;
-                self.table(values, list.metadata())
-            }
-            Target::Object => {
-                let mut items = Vec::with_capacity(list.objects.len());
-                for value in values {
-                    let mut item = value?;
-                    if !self.endpoint.resource.is_custom()
-                        && let Some(fields) = item.as_object_mut()
-                    {
-                        fields.remove("apiVersion");
-                        fields.remove("kind");
-                    }
-                    items.push(item);
-                }
-                let version = self.endpoint.version();
-                json!({
-                    "kind": version.facts.list_kind, "apiVersion": version.api_version(),
-                    "metadata": list.metadata(), "items": items,
-                })
-            }
-            Target::Metadata | Target::MetadataList => {
-                let meta_version = self.format.meta_version();
-                let mut items = Vec::with_capacity(list.objects.len());
-                for value in values {
-                    items.push(partial_value(&value?, meta_version));
-                }
-                json!({
-                    "kind": "PartialObjectMetadataList", "apiVersion": meta_version,
-                    "metadata": list.metadata(), "items": items,
-                })
-            }
-        };
-        Ok(Body::from(self.encode(value)?))
-    }
-
-    /// `{"kind":…,"apiVersion":…,"metadata":…,"items":[` in front of the stored bytes.
-    fn json_list(&mut self, list: &List) -> Result<Body, Status> {
-        let version = self.endpoint.version();
-        let head = list_head(&version.facts.list_kind, &version.api_version(), list);
-        let strip = !self.endpoint.resource.is_custom();
-        let mut pieces: Vec<Bytes> = Vec::with_capacity(list.objects.len() * 2 + 2);
-        pieces.push(head);
-        for (at, object) in list.objects.iter().enumerate() {
-            if at > 0 {
-                pieces.push(Bytes::from_static(b","));
-            }
-            if strip {
-                strip_type(&object.body, &self.endpoint.version().prefix, &mut pieces);
-            } else {
-                pieces.push(object.body.clone());
-            }
-        }
-        Ok(joined(pieces))
-    }
-
-    fn json_metadata_list(&self, list: &List) -> Result<Body, Status> {
-        let meta_version = self.format.meta_version();
-        let mut pieces = Vec::with_capacity(list.objects.len() * 2 + 2);
-        pieces.push(list_head("PartialObjectMetadataList", meta_version, list));
-        for (at, object) in list.objects.iter().enumerate() {
-            if at > 0 {
-                pieces.push(Bytes::from_static(b","));
-            }
-            pieces.push(self.partial(object)?);
-        }
-        Ok(joined(pieces))
-    }
-}
-
-fn list_head(kind: &str, api_version: &str, list: &List) -> Bytes {
-    let metadata = list.metadata();
-    format!(
-        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
-    )
-    .into()
-}
-
-fn joined(mut pieces: Vec<Bytes>) -> Body {
-    pieces.push(Bytes::from_static(b"]}"));
-    let length = pieces.iter().map(|piece| piece.len() as u64).sum();
-    Body::Pieces(Pieces::new(length, pieces.into_iter()))
-}
-
-/// Pushes the bytes of a list item: those of the object without `apiVersion` and `kind`, which the
-/// list says for all. `prefix` is how most objects begin.
-fn strip_type(body: &Bytes, prefix: &str, pieces: &mut Vec<Bytes>) {
-    if body.starts_with(prefix.as_bytes()) {
-        pieces.push(Bytes::from_static(b"{"));
-        // The prefix ends with the quote that opens the next field's name.
-        pieces.push(body.slice(prefix.len() - 1..));
-        return;
-    }
-    let start = pieces.len();
-    let mut first = true;
-    pieces.push(Bytes::from_static(b"{"));
-    for field in crate::registry::scan::fields(body) {
-        if matches!(&body[field.name.clone()], b"apiVersion" | b"kind") {
-            continue;
-        }
-        if !first {
-            pieces.push(Bytes::from_static(b","));
-        }
-        first = false;
-        pieces.push(body.slice(field.whole));
-    }
-    if first {
-        // Not an object of the form that is stored: sent as it is.
-        pieces.truncate(start);
-        pieces.push(body.clone());
-    } else {
-        pieces.push(Bytes::from_static(b"}"));
-    }
 }
 
 /// `value` as PartialObjectMetadata.
@@ -489,39 +358,4 @@ fn frame(representation: &Representation, kind: &str, body: &[u8], out: &mut Byt
     out.put_slice(b"\",\"object\":");
     out.put_slice(body);
     out.put_slice(b"}\n");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stripped(body: &'static str) -> String {
-        let prefix = r#"{"apiVersion":"v1","kind":"ConfigMap",""#;
-        let mut pieces = Vec::new();
-        strip_type(&Bytes::from_static(body.as_bytes()), prefix, &mut pieces);
-        String::from_utf8(pieces.concat()).unwrap()
-    }
-
-    #[test]
-    fn items_are_listed_without_their_type() {
-        let cases = [
-            (
-                r#"{"apiVersion":"v1","kind":"ConfigMap","data":{"kind":"a"}}"#,
-                r#"{"data":{"kind":"a"}}"#,
-            ),
-            (r#"{"kind":"ConfigMap","apiVersion":"v1","data":{}}"#, r#"{"data":{}}"#),
-            (
-                r#"{"data":{},"kind":"ConfigMap","x":[1],"apiVersion":"v1"}"#,
-                r#"{"data":{},"x":[1]}"#,
-            ),
-            (
-                r#"{"apiVersion":"v1","kind":"ConfigMap"}"#,
-                r#"{"apiVersion":"v1","kind":"ConfigMap"}"#,
-            ),
-            ("[]", "[]"),
-        ];
-        for (body, wanted) in cases {
-            assert_eq!(stripped(body), wanted);
-        }
-    }
 }

@@ -72,24 +72,32 @@ pub fn table(
         .into_iter()
         .map(|object| {
             let cells = cells(endpoint, &object);
-            let object = match include {
-                Include::Metadata => partial_value(&object, meta_version),
-                Include::Object => {
-                    let mut object = object;
-                    if !endpoint.resource.is_custom() {
-                        convert::between(endpoint, &mut object);
-                    }
-                    object
-                }
-                Include::Nothing => Value::Null,
-            };
-            json!({ "cells": cells, "object": object })
+            json!({ "cells": cells, "object": shown(endpoint, object, include, meta_version) })
         })
         .collect();
     json!({
         "kind": "Table", "apiVersion": meta_version, "metadata": metadata,
         "columnDefinitions": definitions(endpoint), "rows": rows,
     })
+}
+
+/// What goes with the row of `object`.
+pub fn shown(
+    endpoint: &Endpoint,
+    mut object: Value,
+    include: Include,
+    meta_version: &str,
+) -> Value {
+    match include {
+        Include::Metadata => partial_value(&object, meta_version),
+        Include::Object => {
+            if !endpoint.resource.is_custom() {
+                convert::between(endpoint, &mut object);
+            }
+            object
+        }
+        Include::Nothing => Value::Null,
+    }
 }
 
 fn custom_columns(endpoint: &Endpoint) -> Option<&[PrinterColumn]> {
@@ -109,7 +117,8 @@ fn definitions(endpoint: &Endpoint) -> Vec<Value> {
     }
 }
 
-fn cells(endpoint: &Endpoint, object: &Value) -> Vec<Value> {
+/// The cells of the row of `object`.
+pub fn cells(endpoint: &Endpoint, object: &Value) -> Vec<Value> {
     let hooks = endpoint.resource.hooks;
     let metadata = &object["metadata"];
     if let Some(columns) = custom_columns(endpoint) {
