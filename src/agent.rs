@@ -1,5 +1,6 @@
 //! What a node is made of: runtime, pod network, service proxy, kubelet and edge.
 
+pub(crate) mod control;
 mod images;
 mod pod_network;
 
@@ -21,8 +22,9 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::pod_network::NodeNetwork;
+use self::{images::Archives, pod_network::NodeNetwork};
 use crate::{
+    check::{self, Finding},
     config::{NodeDirectories, Part, ServerOptions},
     edge::{
         protocol::Listener,
@@ -70,7 +72,9 @@ impl Agent {
         let for_proxy = of(&UserInfo::component("system:kube-proxy", &[]));
         let for_edge = of(&UserInfo::component("system:knarr:edge", &[]));
         let (runtime, events) = Runtime::open(runtime_config(&options.directories)).await?;
-        images::import(&runtime, &options.directories.data_dir.join("agent/images")).await;
+        let archives = options.directories.data_dir.join("agent/images");
+        let archives = Archives::import(runtime.images().clone(), archives).await;
+        let images = runtime.images().clone();
         let network = Arc::new(NodeNetwork::default());
         // A node that was here before has its addresses: its pods are known to the network before
         // anybody asks for them.
@@ -92,6 +96,7 @@ impl Agent {
         let kubelet = Kubelet::start(kubelet_config(options, pki)?, dependencies).await?;
         let kubelet = Arc::new(kubelet);
         hold_dns_address(options).await;
+        warn_of_firewalls(options.clone());
         let follow = Follow {
             options: options.clone(),
             own: informers,
@@ -100,7 +105,13 @@ impl Agent {
             kubelet: kubelet.clone(),
         };
         let edge = run_edge(options.clone(), for_edge, stop.clone());
-        let parts = vec![tokio::spawn(follow.run(proxy, stop.clone())), tokio::spawn(edge)];
+        let run_dir = options.directories.run_dir.clone();
+        let parts = vec![
+            tokio::spawn(follow.run(proxy, stop.clone())),
+            tokio::spawn(edge),
+            tokio::spawn(archives.follow(stop.clone())),
+            tokio::spawn(control::serve(images, run_dir, stop.clone())),
+        ];
         Ok(Self { kubelet, stop, parts })
     }
 
@@ -281,6 +292,15 @@ async fn hold_dns_address(options: &ServerOptions) {
     if let Ok(Err(error)) = held {
         warn!(%error, %address, "address of cluster dns not held");
     }
+}
+
+/// Logs which firewalls of others drop packets of pods. Nobody waits for it.
+fn warn_of_firewalls(options: ServerOptions) {
+    tokio::task::spawn_blocking(move || {
+        for Finding { found, advice, .. } in check::obstacles(&options) {
+            warn!("{found}; {advice}");
+        }
+    });
 }
 
 async fn run_edge(options: ServerOptions, informers: Informers, stop: CancellationToken) {

@@ -18,13 +18,13 @@ pub(crate) const DEFAULT_FILE: &str = "/etc/knarr/config.yaml";
 #[derive(Args, Clone, Debug)]
 pub(crate) struct NodeDirectories {
     /// Folder of all persistent state
-    #[arg(long, env = "KNARR_DATA_DIR", default_value = "/var/lib/knarr")]
+    #[arg(long, global = true, env = "KNARR_DATA_DIR", default_value = "/var/lib/knarr")]
     pub data_dir: PathBuf,
     /// Folder of sockets and pinned namespaces; does not survive a reboot
-    #[arg(long, env = "KNARR_RUN_DIR", default_value = "/run/knarr")]
+    #[arg(long, global = true, env = "KNARR_RUN_DIR", default_value = "/run/knarr")]
     pub run_dir: PathBuf,
     /// Cgroup under which the tree of pods is made
-    #[arg(long, env = "KNARR_CGROUP_ROOT", default_value = "/")]
+    #[arg(long, global = true, env = "KNARR_CGROUP_ROOT", default_value = "/")]
     pub cgroup_root: String,
 }
 

@@ -34,6 +34,12 @@ pub(crate) struct DataLock {
 }
 
 impl DataLock {
+    /// Whether a server works on `data` now.
+    pub(crate) fn is_held(data: &Path) -> bool {
+        let file = File::open(data.join("lock"));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Takes the lock of `data`.
     pub(crate) fn take(data: &Path) -> Result<Self, LockError> {
         let path = data.join("lock");

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 mod addons;
 mod agent;
+mod check;
 mod cli;
 mod config;
 mod edge;

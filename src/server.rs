@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::{
     addons,
     agent::{Agent, AgentError},
+    check::{self, Finding},
     config::{Part, ServerOptions},
     lock::{DataLock, LockError},
     ports::{self, PortError},
@@ -42,6 +43,9 @@ pub(crate) enum ServerError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The kernel or the machine lack something that a node needs.
+    #[error("{0} (`knarr check` tells everything)")]
+    Machine(String),
     /// Another server works on the data directory.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -81,6 +85,14 @@ impl Server {
             make_folder(&data.join(folder))?;
         }
         let lock = DataLock::take(data)?;
+        // Beside the rest: most of what it tries takes the kernel's time and not this thread's.
+        let checked = {
+            let options = options.clone();
+            tokio::task::spawn_blocking(move || match options.disable_agent {
+                true => Vec::new(),
+                false => check::essentials(&options),
+            })
+        };
         let address = SocketAddr::new(options.bind_address, options.https_listen_port);
         let listener = ports::bind(address, "the API server", "https-listen-port").await?;
         let node_ip = crate::agent::node_ip(options);
@@ -94,6 +106,10 @@ impl Server {
         let api = tokio::spawn(serve(shared.clone(), listener, tls, stop.clone()));
         info!(%address, milliseconds = begin.elapsed().as_millis(), "api server started");
 
+        if let Some(first) = checked.await.unwrap_or_default().first() {
+            let Finding { item, found, advice, .. } = first;
+            return Err(ServerError::Machine(format!("{item}: {found}; {advice}")));
+        }
         let mut server = Self { shared, stop, api, parts: Vec::new(), agent: None, _lock: lock };
         let manager = server.start_control_plane(options, &pki);
         addons::make(&manager, options).await;

@@ -1,32 +1,79 @@
-//! Images that lie in a folder of the data directory are imported when the node starts.
+//! Images that lie in a folder of the data directory are imported: when the node starts, and then
+//! as soon as one is put there.
 
 use std::{
+    collections::BTreeMap,
     fs::Metadata,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use runtime::Runtime;
+use linux::inotify::Folder;
+use runtime::ImageStore;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Imports every archive in `folder` that has changed since it was last imported. What cannot be
-/// imported is logged and left out: the other images and the node are better than nothing.
-pub(crate) async fn import(runtime: &Runtime, folder: &Path) {
-    for archive in archives(folder) {
-        let Ok(metadata) = std::fs::metadata(&archive) else { continue };
-        let stamp = stamp_of(&archive);
-        let now = fingerprint(&metadata);
-        if std::fs::read_to_string(&stamp).is_ok_and(|before| before == now) {
-            continue;
+/// How often the folder is looked at anyway: what did not fit on a full disk may do so later.
+const INTERVAL: Duration = Duration::from_secs(300);
+
+/// The folder and what was not imported from it.
+pub(crate) struct Archives {
+    store: ImageStore,
+    folder: Folder,
+    /// What each archive was like that could not be imported. It is said once.
+    refused: BTreeMap<PathBuf, String>,
+}
+
+impl Archives {
+    /// Watches `folder`, and imports what is there. Must be called within a tokio runtime.
+    pub(crate) async fn import(store: ImageStore, folder: PathBuf) -> Self {
+        let mut archives = Self { store, folder: Folder::new(folder), refused: BTreeMap::new() };
+        archives.pass().await;
+        archives
+    }
+
+    /// Imports what is put into the folder, until `stop`.
+    pub(crate) async fn follow(mut self, stop: CancellationToken) {
+        let follow = async {
+            loop {
+                self.folder.changed(INTERVAL).await;
+                self.pass().await;
+            }
+        };
+        tokio::select! {
+            () = follow => {}
+            () = stop.cancelled() => {}
         }
-        match runtime.images().import(&archive).await {
-            Ok(names) => {
-                info!(archive = %archive.display(), images = ?names, "imported");
-                if let Err(error) = std::fs::write(&stamp, now) {
-                    warn!(%error, stamp = %stamp.display(), "import not noted");
+    }
+
+    /// Imports every archive that has changed since it was last imported. What cannot be imported
+    /// is logged and left out: the other images and the node are better than nothing.
+    async fn pass(&mut self) {
+        let archives = archives(self.folder.path());
+        self.refused.retain(|archive, _| archives.contains(archive));
+        for archive in archives {
+            let Ok(metadata) = std::fs::metadata(&archive) else { continue };
+            let stamp = stamp_of(&archive);
+            let now = fingerprint(&metadata);
+            if std::fs::read_to_string(&stamp).is_ok_and(|before| before == now) {
+                continue;
+            }
+            match self.store.import(&archive).await {
+                Ok(names) => {
+                    info!(archive = %archive.display(), images = ?names, "imported");
+                    self.refused.remove(&archive);
+                    if let Err(error) = std::fs::write(&stamp, now) {
+                        warn!(%error, stamp = %stamp.display(), "import not noted");
+                    }
+                }
+                Err(error) => {
+                    let before = self.refused.insert(archive.clone(), now.clone());
+                    if before.is_none_or(|before| before != now) {
+                        warn!(archive = %archive.display(), %error, "not imported");
+                    }
                 }
             }
-            Err(error) => warn!(archive = %archive.display(), %error, "not imported"),
         }
     }
 }

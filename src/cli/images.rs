@@ -1,11 +1,18 @@
-//! `knarr images`.
+//! `knarr images`: by way of the node that runs, or on the store itself if none does.
 
 use std::{error::Error, path::PathBuf};
 
 use clap::Subcommand;
-use runtime::Runtime;
+use runtime::{Image, ImageStore, Runtime};
 
-use crate::{agent, config::NodeDirectories};
+use crate::{
+    agent::{
+        self,
+        control::{self, Answer, Connection, Request},
+    },
+    config::NodeDirectories,
+    lock::DataLock,
+};
 
 /// What to do with the images of a node.
 #[derive(Subcommand)]
@@ -26,37 +33,94 @@ pub(crate) enum Action {
     },
 }
 
-/// Runs one of the actions.
-pub(crate) fn run(action: Action, directories: &NodeDirectories) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+impl Action {
+    fn requests(self) -> Result<Vec<(String, Request)>, Box<dyn Error>> {
+        Ok(match self {
+            Self::List => vec![(String::new(), Request::List)],
+            Self::Import { archives } => {
+                let request = |archive: PathBuf| {
+                    let name = archive.display().to_string();
+                    let path = archive.canonicalize().map_err(|error| format!("{name}: {error}"));
+                    path.map(|path| (name, Request::Import(path)))
+                };
+                archives.into_iter().map(request).collect::<Result<_, _>>()?
+            }
+            Self::Remove { images } => {
+                images.into_iter().map(|image| (image.clone(), Request::Remove(image))).collect()
+            }
+        })
+    }
+}
+
+/// Who works on the store.
+enum Store {
+    Node(Connection),
+    Own {
+        store: ImageStore,
+        /// Whether there are pods, which nobody but a server can ask what they use.
+        pods: bool,
+        /// Nobody may start to work on it meanwhile.
+        _lock: DataLock,
+    },
+}
+
+impl Store {
+    async fn open(directories: &NodeDirectories) -> Result<Self, Box<dyn Error>> {
+        if let Some(node) = Connection::open(&directories.run_dir).await? {
+            return Ok(Self::Node(node));
+        }
+        std::fs::create_dir_all(&directories.data_dir)?;
+        let _lock = DataLock::take(&directories.data_dir)?;
         let store = Runtime::image_store(&agent::runtime_config(directories)).await?;
-        match action {
-            Action::List => {
-                println!("{:<60} {:<14} {:>10}", "IMAGE", "ID", "SIZE");
-                for image in store.list() {
-                    let id: String =
-                        image.id.trim_start_matches("sha256:").chars().take(12).collect();
-                    let size = format!("{:.1} MB", image.size as f64 / 1e6);
-                    for name in &image.names {
-                        println!("{name:<60} {id:<14} {size:>10}");
-                    }
-                }
+        let pods = std::fs::read_dir(directories.run_dir.join("pods"));
+        let pods = pods.is_ok_and(|mut pods| pods.next().is_some());
+        Ok(Self::Own { store, pods, _lock })
+    }
+
+    async fn ask(&mut self, request: Request) -> Result<Answer, Box<dyn Error>> {
+        match self {
+            Self::Node(node) => {
+                let answer = node.ask(&request).await;
+                answer.map_err(|error| format!("the server did not answer: {error}").into())
             }
-            Action::Import { archives } => {
-                for archive in archives {
-                    for name in store.import(&archive).await? {
-                        println!("{name}");
-                    }
-                }
+            Self::Own { pods: true, .. } if matches!(request, Request::Remove(_)) => {
+                let why = "pods run here that may use it: start the server first, or stop them \
+                           with `knarr cleanup`";
+                Ok(Answer::Refused(why.to_owned()))
             }
-            Action::Remove { images } => {
-                for image in images {
-                    let freed = store.remove(&image).await?;
-                    println!("{image}: {:.1} MB freed", freed as f64 / 1e6);
-                }
+            Self::Own { store, .. } => Ok(control::carry_out(store, request).await),
+        }
+    }
+}
+
+/// Runs one of the actions. What fails does not stop what comes after it.
+pub(crate) fn run(action: Action, directories: &NodeDirectories) -> Result<(), Box<dyn Error>> {
+    let requests = action.requests()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let refused = runtime.block_on(async {
+        let mut store = Store::open(directories).await?;
+        let mut refused = Vec::new();
+        for (subject, request) in requests {
+            match store.ask(request).await? {
+                Answer::Images(images) => list(&images),
+                Answer::Imported(names) => names.iter().for_each(|name| println!("{name}")),
+                Answer::Freed(bytes) => println!("{subject}: {:.1} MB freed", bytes as f64 / 1e6),
+                Answer::Refused(why) if why.contains(&subject) => refused.push(why),
+                Answer::Refused(why) => refused.push(format!("{subject}: {why}")),
             }
         }
-        Ok(())
-    })
+        Ok::<_, Box<dyn Error>>(refused)
+    })?;
+    if refused.is_empty() { Ok(()) } else { Err(refused.join("\n").into()) }
+}
+
+fn list(images: &[Image]) {
+    println!("{:<60} {:<14} {:>10}", "IMAGE", "ID", "SIZE");
+    for image in images {
+        let id: String = image.id.trim_start_matches("sha256:").chars().take(12).collect();
+        let size = format!("{:.1} MB", image.size as f64 / 1e6);
+        for name in &image.names {
+            println!("{name:<60} {id:<14} {size:>10}");
+        }
+    }
 }

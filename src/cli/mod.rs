@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, NodeDirectories, ServerOptions};
 
+mod check;
 mod cleanup;
 mod images;
 mod logging;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Run a whole cluster on this machine
     Server(Box<ServerOptions>),
+    /// Say what the kernel and this machine lack for a server, and what to do about it
+    Check(Box<check::CheckOptions>),
     /// Serve Ingress and cluster DNS; started by the agent
     #[command(hide = true)]
     Edge {
@@ -55,15 +58,22 @@ enum Command {
 pub(crate) fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let arguments = match arguments.get(1).and_then(|name| name.to_str()) {
-        Some("server") => match config::with_file::<Cli>("server", arguments) {
-            Ok(arguments) => arguments,
-            Err(error) => return fail(&error),
-        },
+        Some(command @ ("server" | "check")) => {
+            let command = command.to_owned();
+            match config::with_file::<Cli>(&command, arguments) {
+                Ok(arguments) => arguments,
+                Err(error) => return fail(&error),
+            }
+        }
         _ => arguments,
     };
     let cli = Cli::parse_from(arguments);
     logging::start(&cli.log);
     let outcome = match cli.command {
+        Command::Check(options) => match check::run(&options) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Server(options) => server::run(*options),
         Command::Edge { user } => crate::edge::run(user).map_err(Into::into),
         Command::Images { action, directories } => images::run(action, &directories),

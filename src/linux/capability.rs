@@ -116,6 +116,11 @@ impl Set {
         Set::named(name).is_some_and(|one| self.has(one))
     }
 
+    /// Their names, without `CAP_`.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        NAMES.iter().enumerate().filter(move |(bit, _)| self.0 & (1 << bit) != 0).map(|(_, n)| *n)
+    }
+
     /// The capabilities' numbers as bits.
     pub fn bits(self) -> u64 {
         self.0
@@ -137,6 +142,14 @@ pub fn bounding() -> Set {
         }
     }
     Set(set)
+}
+
+/// What this process may do now, the effective set.
+pub fn effective() -> io::Result<Set> {
+    let status = std::fs::read_to_string("/proc/thread-self/status")?;
+    let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.map(Set::from_bits).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Limits what exec may ever give this process.

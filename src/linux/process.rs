@@ -302,6 +302,17 @@ pub fn now() -> (i64, u32) {
     (ts.tv_sec, ts.tv_nsec as u32)
 }
 
+/// Whether the kernel is told (by NTP or the like) that its clock is right.
+pub fn clock_synchronized() -> bool {
+    const UNSYNCHRONIZED: libc::c_int = 5;
+    // SAFETY: timex is plain data; without modes the kernel only writes to it.
+    unsafe {
+        let mut state: libc::timex = std::mem::zeroed();
+        let clock = libc::adjtimex(&mut state);
+        (0..UNSYNCHRONIZED).contains(&clock)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@
 
 pub mod conntrack;
 mod error;
+pub mod iptables;
 mod message;
 mod netns;
 pub mod nft;

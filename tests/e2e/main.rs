@@ -8,7 +8,10 @@
 )]
 
 mod api;
+mod archives;
+mod check;
 mod durability;
+mod faults;
 mod restart;
 #[allow(dead_code, reason = "the benchmarks share it")]
 mod support;

@@ -1,8 +1,8 @@
 //! Manifests: what lies in the server's manifest folder is in the cluster.
 //!
 //! Each file is applied when it comes or changes, and what it no longer names is deleted. The
-//! folder is looked at every ten seconds; files that failed (a definition may not be there yet) are
-//! tried again with backoff.
+//! folder is looked at when the kernel says that something in it changed; files that failed (a
+//! definition may not be there yet) are tried again with backoff.
 
 mod documents;
 mod record;
@@ -16,6 +16,7 @@ use std::{
 use client::{Api, Client, DeleteParams, Error, Patch, PatchParams, is_not_found};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use kube_core::{ApiResource, DynamicObject};
+use linux::inotify::Folder;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -26,8 +27,8 @@ use self::{
 use crate::Context;
 
 const MANAGER: &str = "knarr-manifests";
-/// How often the folder is looked at.
-const INTERVAL: Duration = Duration::from_secs(10);
+/// How often the folder is looked at anyway: nobody tells when a file changes that a link leads to.
+const INTERVAL: Duration = Duration::from_secs(300);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(300);
 
@@ -42,13 +43,15 @@ struct Tried {
 
 /// Runs the controller.
 pub(crate) async fn run(context: Context) {
-    let Some(folder) = context.config.manifests.clone() else { return };
+    let Some(path) = context.config.manifests.clone() else { return };
     let work = async {
         let mut manifests =
             Manifests { client: context.client.clone(), recalled: false, tried: BTreeMap::new() };
+        // Watched before it is looked at: what comes in between is seen by the next look.
+        let mut folder = Folder::new(path);
         loop {
-            let next = manifests.pass(&folder).await;
-            tokio::time::sleep(next).await;
+            let next = manifests.pass(folder.path()).await;
+            folder.changed(next).await;
         }
     };
     tokio::select! {

@@ -73,7 +73,8 @@ pub struct ElementInfo {
     pub expiration: Option<Duration>,
 }
 
-fn begin(m: &mut Message, kind: u16, flags: u16, family: u8, sequence: u32) -> usize {
+/// Writes the header of a request that reads.
+pub(super) fn begin(m: &mut Message, kind: u16, flags: u16, family: u8, sequence: u32) -> usize {
     let start = m.begin(SUBSYSTEM | kind, NLM_F_REQUEST | flags, sequence);
     m.raw(&[family, 0, 0, 0]);
     start

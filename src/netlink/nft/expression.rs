@@ -5,11 +5,11 @@
 //! with the next. Registers do not outlive their rule.
 
 use super::set::SetId;
-use super::uapi::{DATA_VALUE, DATA_VERDICT, LIST_ELEMENT, VERDICT_CHAIN, VERDICT_CODE};
+use super::uapi::{
+    DATA_VALUE, DATA_VERDICT, EXPRESSION_DATA, EXPRESSION_NAME, LIST_ELEMENT, VERDICT_CHAIN,
+    VERDICT_CODE,
+};
 use crate::message::Message;
-
-const EXPRESSION_NAME: u16 = 1;
-const EXPRESSION_DATA: u16 = 2;
 
 const NF_NAT_RANGE_MAP_IPS: u32 = 1;
 const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;

@@ -8,6 +8,7 @@ mod connection;
 mod datatype;
 mod decode;
 mod expression;
+mod rules;
 mod set;
 mod uapi;
 
@@ -18,6 +19,7 @@ pub use decode::{ChainInfo, ElementInfo, HookInfo, TableInfo};
 pub use expression::{
     Comparison, CtKey, Expressions, FibResult, MetaKey, PayloadBase, Reg, Reject, Selector, Verdict,
 };
+pub use rules::{Outcome, RuleInfo, Test};
 pub use set::{Element, ElementWriter, Set, SetData, SetFlags, SetId};
 
 /// The protocol family that a table is for.

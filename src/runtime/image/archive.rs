@@ -140,6 +140,7 @@ fn decompress(file: File, scratch: &Path) -> io::Result<File> {
 }
 
 fn scan(file: &File) -> io::Result<BTreeMap<PathBuf, Place>> {
+    let length = file.metadata()?.len();
     let mut archive = tar::Archive::new(file);
     let mut places = BTreeMap::new();
     for entry in archive.entries_with_seek()? {
@@ -148,6 +149,10 @@ fn scan(file: &File) -> io::Result<BTreeMap<PathBuf, Place>> {
         let kind = entry.header().entry_type();
         if kind.is_file() {
             let (offset, size) = (entry.raw_file_position(), entry.size());
+            if offset.checked_add(size).is_none_or(|end| end > length) {
+                let cut = format!("it ends within {}", path.display());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, cut));
+            }
             places.insert(path, Place::File { offset, size });
         } else if let Some(target) = entry.link_name()?.filter(|_| !kind.is_dir()) {
             // Older archives have links from one image's layer to another's.

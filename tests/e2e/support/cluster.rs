@@ -23,6 +23,8 @@ use super::{
 pub struct Options {
     /// The control plane alone.
     pub without_node: bool,
+    /// A node without images.
+    pub without_images: bool,
     /// Further flags.
     pub flags: Vec<String>,
 }
@@ -75,7 +77,12 @@ impl Cluster {
 
     /// A cluster with a node whose server is not started yet.
     pub fn stopped() -> Self {
-        Self::prepare(Options::default())
+        Self::stopped_with(Options::default())
+    }
+
+    /// A cluster whose server is not started yet.
+    pub fn stopped_with(options: Options) -> Self {
+        Self::prepare(options)
     }
 
     fn prepare(options: Options) -> Self {
@@ -87,7 +94,9 @@ impl Cluster {
         if !cluster.options.without_node {
             let folder = cluster.data().join("agent/images");
             std::fs::create_dir_all(&folder).unwrap();
-            std::os::unix::fs::symlink(images::archive(), folder.join("demo.tar")).unwrap();
+            if !cluster.options.without_images {
+                std::os::unix::fs::symlink(images::archive(), folder.join("demo.tar")).unwrap();
+            }
         }
         cluster
     }

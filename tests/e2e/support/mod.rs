@@ -3,7 +3,7 @@
 mod background;
 mod cluster;
 mod command;
-mod images;
+pub mod images;
 mod network;
 mod reaper;
 mod space;
@@ -12,5 +12,6 @@ mod wait;
 pub use background::Background;
 pub use cluster::{Cluster, Options};
 pub use command::{Finished, run};
+pub use network::Network;
 pub use space::{LONG, Shared, Space};
 pub use wait::eventually;
