@@ -109,11 +109,13 @@ pub(super) fn make_new(deployment: &Deployment, revision: i64) -> ReplicaSet {
     set.spec.selector = selector;
     set.spec.template = Some(template);
     annotate(deployment, &mut set, revision);
+    annotate_sizes(deployment, &mut set);
     set
 }
 
-/// Brings the annotations of the current ReplicaSet up to date: those of the Deployment, the
-/// revision and the sizes. Returns whether anything changed.
+/// Brings the annotations of the current ReplicaSet up to date: those of the Deployment and the
+/// revision. The sizes stay: they tell how large it was before the Deployment was scaled. Returns
+/// whether anything changed.
 pub(super) fn annotate(deployment: &Deployment, set: &mut ReplicaSet, revision: i64) -> bool {
     let before = set.metadata.annotations.clone();
     let annotations = set.metadata.annotations.get_or_insert_default();
@@ -134,7 +136,6 @@ pub(super) fn annotate(deployment: &Deployment, set: &mut ReplicaSet, revision: 
             history.push_str(&old);
         }
     }
-    annotate_sizes(deployment, set);
     set.metadata.annotations != before
 }
 

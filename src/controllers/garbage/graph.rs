@@ -62,6 +62,8 @@ impl Graph {
             }
         }
         if object.deleting {
+            // Owners that wait may wait for it no more: its references may have been changed so.
+            concerned.extend(now.iter().filter_map(|owner| self.deleting.get(owner)).cloned());
             self.deleting.insert(identity.uid.clone(), identity.clone());
             concerned.push(identity);
         }

@@ -7,7 +7,7 @@ use client::{
     controller::{Action, ReconcileError},
     is_not_found,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube_core::DynamicObject;
 use serde_json::json;
 use tracing::{debug, info};
@@ -79,6 +79,14 @@ pub(super) async fn process(
         }
         return Ok(Action::Done);
     } else if states.contains(&State::Waiting) && !dependents(collector, &identity).is_empty() {
+        // An owner that waits for its dependents may be a dependent of this object: a circle, in
+        // which nobody may wait for anybody.
+        if dependents(collector, &identity).iter().any(|it| is_waiting(collector, it))
+            && unblock(&api, &identity, &owners).await?
+        {
+            collector.queue.add(identity);
+            return Ok(Action::Done);
+        }
         PropagationPolicy::Foreground
     } else if has(ORPHAN) {
         PropagationPolicy::Orphan
@@ -101,6 +109,30 @@ pub(super) async fn process(
         Err(error) if !is_not_found(&error) => Err(error.into()),
         _ => Ok(Action::Done),
     }
+}
+
+/// Whether an object is on its way out and waits for its own dependents.
+fn is_waiting(collector: &Collector, identity: &Identity) -> bool {
+    let Some(object) = collector.object(&identity.resource, &identity.key) else { return false };
+    let finalizers = |object: DynamicObject| object.metadata.finalizers.unwrap_or_default();
+    object.deleting
+        && object.parse().is_ok_and(|it| finalizers(it).iter().any(|name| name == FOREGROUND))
+}
+
+/// Lets the owners of an object go before it. Returns whether they had to wait until now.
+async fn unblock(
+    api: &client::Api<DynamicObject>,
+    identity: &Identity,
+    owners: &[OwnerReference],
+) -> Result<bool, Error> {
+    if owners.iter().all(|owner| owner.block_owner_deletion != Some(true)) {
+        return Ok(false);
+    }
+    let mut owners = owners.to_vec();
+    owners.iter_mut().for_each(|owner| owner.block_owner_deletion = Some(false));
+    let patch = json!({"metadata": {"uid": identity.uid, "ownerReferences": owners}});
+    patch_gently(api, identity, &patch).await?;
+    Ok(true)
 }
 
 fn dependents(collector: &Collector, owner: &Identity) -> Vec<Identity> {
@@ -203,7 +235,7 @@ async fn drop_uids(
 async fn remove_finalizer(
     api: &client::Api<DynamicObject>,
     identity: &Identity,
-    object: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    object: &ObjectMeta,
     finalizer: &str,
 ) -> Result<(), Error> {
     let left: Vec<&String> =
