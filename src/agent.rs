@@ -3,6 +3,7 @@
 pub(crate) mod control;
 mod images;
 mod pod_network;
+mod registries;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -48,6 +49,9 @@ pub(crate) enum AgentError {
     /// The node's certificate could not be made.
     #[error("certificate of the node: {0}")]
     Pki(#[from] pki::Error),
+    /// The file of registries is wrong.
+    #[error(transparent)]
+    Registries(#[from] registries::RegistriesError),
 }
 
 /// A running node.
@@ -71,7 +75,9 @@ impl Agent {
         let informers = of(&UserInfo::component(&node, &["system:nodes"]));
         let for_proxy = of(&UserInfo::component("system:kube-proxy", &[]));
         let for_edge = of(&UserInfo::component("system:knarr:edge", &[]));
-        let (runtime, events) = Runtime::open(runtime_config(&options.directories)).await?;
+        let mut config = runtime_config(&options.directories);
+        config.registries = registries::read(&options.private_registry)?;
+        let (runtime, events) = Runtime::open(config).await?;
         let archives = options.directories.data_dir.join("agent/images");
         let archives = Archives::import(runtime.images().clone(), archives).await;
         let images = runtime.images().clone();

@@ -23,9 +23,9 @@ use crate::{
     },
 };
 
-/// Names under which clients know the protobuf form of v2.
-const V2_PROTOBUF: [&str; 2] =
-    [openapi::V2_PROTOBUF, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"];
+/// The protobuf form of v2 as an answer names it: what clients ask for has an `@`, which is no
+/// media type to Go's parser, so upstream answers with this.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Answers a request below `/openapi`. `path` has no trailing slash.
 ///
@@ -43,7 +43,7 @@ pub async fn answer(
         accept.is_empty() || ["application/json", "*/*", "application/*"].into_iter().any(wants);
     let rest = path.strip_prefix("/openapi/").unwrap_or_default();
     if rest == "v2" {
-        let protobuf = V2_PROTOBUF.into_iter().any(wants);
+        let protobuf = [openapi::V2_PROTOBUF, V2_PROTOBUF].into_iter().any(wants);
         if !protobuf && !json {
             return Err(Status::not_acceptable(&["application/json", openapi::V2_PROTOBUF]));
         }
@@ -54,7 +54,7 @@ pub async fn answer(
             (bytes, tag)
         })
         .await?;
-        let kind = if protobuf { openapi::V2_PROTOBUF } else { "application/json" };
+        let kind = if protobuf { V2_PROTOBUF } else { "application/json" };
         return Ok(tagged(bytes, kind, &tag, headers, false));
     }
     if !json {

@@ -91,10 +91,10 @@ fn a_changed_config_map_reaches_its_volume_as_one() {
         )
     };
     space.apply(&map(1));
-    // Reads both files of one moment over and over: `..data` is what is swapped, so that a reader
-    // who has that folder open sees both old or both new.
-    let watcher = "trap exit TERM; while :; do cd -P /twins/..data && \
-                   [ \"$(cat left)\" = \"$(cat right)\" ] || echo torn; done";
+    // Reads both files of one folder over and over. `..data` is what is swapped; a reader who has
+    // the folder behind it open may find it empty, but never half new.
+    let watcher = "trap exit TERM; exec 2>/dev/null; while :; do cd -P /twins/..data && l=$(cat left) \
+                   && r=$(cat right) && [ \"$l\" != \"$r\" ] && echo torn $l $r; done";
     space.apply(&format!(
         r#"
 apiVersion: v1
@@ -188,7 +188,10 @@ spec:
     );
     space.wait("condition=Ready", &["pod/p"]);
     space.sh("p -c one", "echo hello > /memory/from-one; echo deep > /sub/file").stdout();
-    assert_eq!(space.sh("p -c two", "cat /memory/from-one /disk/a/b/file").stdout(), "hello\ndeep\n");
+    assert_eq!(
+        space.sh("p -c two", "cat /memory/from-one /disk/a/b/file").stdout(),
+        "hello\ndeep\n"
+    );
     let kind = space.sh("p -c two", "grep ' /memory ' /proc/mounts").stdout();
     assert!(kind.contains("tmpfs"), "{kind}");
     let full = space.sh("p -c two", "dd if=/dev/zero of=/memory/large bs=1k count=2000").refused();

@@ -91,7 +91,7 @@ fn an_owner_deleted_in_the_foreground_goes_last() {
         {"op":"remove","path":"/metadata/finalizers/0"}]"#;
     space.kubectl(&["patch", "replicaset", &set, "--type=json", "-p", remove]).stdout();
     gone(&space, "deployments");
-    assert!(space.names(&["replicasets", "pods"]).is_empty());
+    assert!(space.names(&["replicasets,pods"]).is_empty());
 }
 
 #[test]
@@ -105,7 +105,8 @@ fn a_deleted_namespace_takes_everything_along_and_refuses_what_is_new() {
     gone(&space, "pods");
     let refused = space.kubectl(&["create", "configmap", "new"]).refused();
     assert!(refused.contains("because it is being terminated"), "{refused}");
-    let patch = ["patch", "configmap", "held", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#];
+    let patch =
+        ["patch", "configmap", "held", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#];
     space.kubectl(&patch).stdout();
     eventually("the namespace to go", LONG, || {
         match space.cluster.kubectl(&["get", "namespace", "doomed"]).result() {

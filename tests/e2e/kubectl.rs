@@ -16,7 +16,7 @@ spec:
     metadata: {labels: {app: pair}}
     spec:
       containers:
-      - {name: a, image: "a:1", env: [{name: X, value: "1"}, {name: Y, value: "2"}]}
+      - {name: a, image: "a:1", env: [{name: one, value: "1"}, {name: two, value: "2"}]}
       - {name: b, image: "b:1"}
 "#;
 
@@ -128,11 +128,12 @@ fn each_kind_of_patch_merges_lists_in_its_own_way() {
     patch("strategic", &containers(r#"[{"name":"b","image":"b:2"}]"#)).stdout();
     assert_eq!(images(&space.get(&["deployment", "pair"])), ["a=a:1", "b=b:2"]);
 
-    let env = r#"[{"name":"a","env":[{"name":"X","$patch":"delete"},{"name":"Y","value":"3"}]}]"#;
+    let env =
+        r#"[{"name":"a","env":[{"name":"one","$patch":"delete"},{"name":"two","value":"3"}]}]"#;
     patch("strategic", &containers(env)).stdout();
     let found = space.get(&["deployment", "pair"]);
     let env = &found["spec"]["template"]["spec"]["containers"][0]["env"];
-    assert_eq!(*env, serde_json::json!([{"name": "Y", "value": "3"}]));
+    assert_eq!(*env, serde_json::json!([{"name": "two", "value": "3"}]));
 
     let guarded = r#"[
         {"op":"test","path":"/spec/template/spec/containers/1/image","value":"b:1"},
@@ -154,7 +155,8 @@ fn a_dry_run_answers_like_the_real_thing_and_stores_nothing() {
     assert!(answer["metadata"]["uid"].is_string(), "{answer}");
     assert_eq!(answer["spec"]["revisionHistoryLimit"], 10, "defaults are filled in");
     space.kubectl(&["get", "deployment", "pair"]).refused();
-    let invalid = space.kubectl_with(&dry, &PAIR.replace("app: pair}}\n    spec", "app: other}}\n    spec"));
+    let invalid =
+        space.kubectl_with(&dry, &PAIR.replace("app: pair}}\n    spec", "app: other}}\n    spec"));
     let invalid = invalid.refused();
     assert!(invalid.contains("`selector` does not match template `labels`"), "{invalid}");
 

@@ -127,7 +127,8 @@ fn a_container_deaf_to_sigterm_is_killed_after_its_grace_period() {
     assert_eq!(deleted["metadata"]["deletionGracePeriodSeconds"], 2);
     let ended = "/status/containerStatuses/0/state/terminated/exitCode";
     let pod = space.until("pod/p", ended, |code| *code == 137);
-    let time = |value: &Value| value.as_str().unwrap().parse::<k8s_openapi::jiff::Timestamp>().unwrap();
+    let time =
+        |value: &Value| value.as_str().unwrap().parse::<k8s_openapi::jiff::Timestamp>().unwrap();
     // The timestamp is when the grace period ends; times in the API are whole seconds.
     let allowed = time(&pod["metadata"]["deletionTimestamp"]);
     let state = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
@@ -226,11 +227,11 @@ fn a_pod_that_fits_nowhere_waits_and_says_why() {
     let expected = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
     assert!(message.starts_with(expected), "{message}");
     space.cluster.kubectl(&["label", "node", "node", "disk=golden"]).stdout();
-    eventually("the pod to be placed", LONG, || {
-        match space.get(&["pod", "p"])["spec"]["nodeName"].as_str() {
-            Some(node) => Ok(node.to_owned()),
-            None => Err("not yet".to_owned()),
-        }
+    eventually("the pod to be placed", LONG, || match space.get(&["pod", "p"])["spec"]["nodeName"]
+        .as_str()
+    {
+        Some(node) => Ok(node.to_owned()),
+        None => Err("not yet".to_owned()),
     });
     space.cluster.kubectl(&["label", "node", "node", "disk-"]).stdout();
 }

@@ -1,5 +1,7 @@
-//! Scenarios on real clusters, by kubectl and HTTP. Each test is named by the claim that it proves
-//! and has a cluster of its own, in network namespaces of its own, so they run side by side.
+//! Scenarios on real clusters, by kubectl and HTTP. Each test is named by the claim that it proves.
+//! The scenarios of a file share a cluster and have a namespace each, unless what they do to the
+//! server or to the node would disturb the others; every cluster is a machine of its own, made of
+//! network namespaces, so they run side by side.
 #![allow(
     clippy::unwrap_used,
     missing_docs,
@@ -7,12 +9,28 @@
     reason = "a test says what it proves in its name, and fails by panicking"
 )]
 
+mod access;
 mod api;
 mod archives;
 mod check;
+mod configuration;
+mod deletion;
+mod dns;
 mod durability;
 mod faults;
+mod helm;
+mod ingress;
+mod jobs;
+mod kubectl;
+mod lifecycle;
+mod outside;
+mod probes;
+mod reading;
+mod registry;
 mod restart;
-#[allow(dead_code, reason = "the benchmarks share it")]
+mod scale;
+mod services;
+mod sessions;
+#[allow(dead_code, unused_imports, reason = "the benchmarks share it")]
 mod support;
 mod workload;

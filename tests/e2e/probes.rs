@@ -28,8 +28,7 @@ spec: {selector: {app: moody}, ports: [{port: 80}]}
     let endpoint_is = |ready: bool| {
         let what = format!("an endpoint that is ready: {ready}");
         eventually(&what, LONG, || {
-            let slices =
-                space.get(&["endpointslices", "-l", "kubernetes.io/service-name=moody"]);
+            let slices = space.get(&["endpointslices", "-l", "kubernetes.io/service-name=moody"]);
             match slices.pointer("/items/0/endpoints/0/conditions/ready") {
                 Some(seen) if *seen == ready => Ok(()),
                 seen => Err(format!("{seen:?}")),

@@ -83,7 +83,7 @@ fn selectors_choose_by_labels_and_fields() {
     let neither = selected(&["-l", "!half"]);
     assert_eq!(neither, ["kube-root-ca.crt"]);
     let wrong = space.kubectl(&["get", "configmaps", "--field-selector", "data.x=1"]).refused();
-    assert!(wrong.contains("field label not supported: data.x"), "{wrong}");
+    assert!(wrong.contains(r#""data.x" is not a known field selector"#), "{wrong}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn exec_passes_input_output_and_the_exit_code() {
     let space = with_talker("exec");
     let echoed = space.kubectl_with(&["exec", "-i", "talker", "--", "cat"], "in and out");
     assert_eq!(echoed.stdout(), "in and out");
-    let failed = space.sh("talker", "echo out; echo err >&2; exit 7");
+    let failed = space.sh("talker -c first", "echo out; echo err >&2; exit 7");
     assert_eq!((failed.out().as_str(), failed.code()), ("out\n", Some(7)));
     assert!(failed.err().starts_with("err\n"), "{failed}");
     let second = space.sh("talker -c second", "ls /www").stdout();
@@ -54,7 +54,7 @@ fn exec_passes_input_output_and_the_exit_code() {
 #[test]
 fn a_terminal_is_one_on_both_sides() {
     let space = with_talker("terminal");
-    let arguments = ["exec", "-it", "talker", "--", "sh", "-c", "tty; stty size"];
+    let arguments = ["exec", "-it", "talker", "--", "sh", "-c", "tty; until stty size; do sleep 0.05; done"];
     let kubectl = space.cluster.command_line(&["-n", space.name], &arguments);
     let line = format!("stty rows 33 cols 99; {kubectl}");
     let said = space.cluster.on_node("script", &["-qec", &line, "/dev/null"]).stdout();
@@ -135,7 +135,7 @@ fn a_forwarded_port_reaches_the_pod() {
 fn files_are_copied_both_ways() {
     let space = with_talker("copy");
     let here = space.cluster.data().join("copied");
-    let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n * n >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n.wrapping_mul(n) >> 3) as u8).collect();
     std::fs::write(&here, &bytes).unwrap();
     let there = format!("{}/talker:/tmp/there", space.name);
     let cluster = space.cluster;

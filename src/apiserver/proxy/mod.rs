@@ -10,7 +10,8 @@ pub(crate) mod service;
 mod websocket;
 
 use apimachinery::{GroupVersionKind, Status};
-use http::{HeaderMap, request::Parts};
+use http::{HeaderMap, StatusCode, request::Parts};
+use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -18,6 +19,9 @@ use crate::{
     http::{body::Response, decode::Payload},
     registry::Call,
 };
+
+/// How much of a kubelet's refusal is passed on.
+const LONGEST_REFUSAL: usize = 50_000;
 
 /// Answers a request on a subresource that someone else serves.
 ///
@@ -35,13 +39,16 @@ pub async fn answer(call: &Call<'_>, parts: &mut Parts, body: Payload) -> Result
     match (resource, subresource) {
         ("pods", "log") => {
             let Some(target) = kubelet::log(call)? else {
-                return Ok(crate::http::router::text(http::StatusCode::OK, String::new()));
+                return Ok(crate::http::router::text(StatusCode::OK, String::new()));
             };
             if forward::is_upgrade(call.headers) {
                 return websocket::stream(call, parts, target).await;
             }
             let nothing = Payload::Bytes(bytes::Bytes::new());
-            forward::send(call.server, call.headers, parts, nothing, target, HeaderMap::new()).await
+            let more = HeaderMap::new();
+            let answer =
+                forward::send(call.server, call.headers, parts, nothing, target, more).await?;
+            checked(answer).await
         }
         ("pods", "exec" | "attach" | "portforward") => {
             let target = kubelet::stream(call)?;
@@ -58,6 +65,22 @@ pub async fn answer(call: &Call<'_>, parts: &mut Parts, body: Payload) -> Result
         ("pods", _) => rewrite::send(call, parts, body, pod::pod(call, parts)?).await,
         _ => rewrite::send(call, parts, body, pod::service(call, parts)?).await,
     }
+}
+
+/// What a kubelet says in plain text when it has no log becomes a Status, as clients expect it.
+async fn checked(answer: Response) -> Result<Response, Status> {
+    let code = answer.status();
+    if code.is_success() {
+        return Ok(answer);
+    }
+    let body = Limited::new(answer.into_body(), LONGEST_REFUSAL).collect().await;
+    let text = body.map(|body| body.to_bytes()).map_err(Status::internal)?;
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    Err(match code {
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        StatusCode::SERVICE_UNAVAILABLE => Status::unavailable(text),
+        _ => Status::internal(text),
+    })
 }
 
 /// Whoever may only read must not open a terminal, although a WebSocket begins with a GET.

@@ -85,6 +85,11 @@ impl Cluster {
         Self::prepare(options)
     }
 
+    /// Adds a flag to the server's command line, from its next start on.
+    pub fn add_flag(&mut self, flag: String) {
+        self.options.flags.push(flag);
+    }
+
     fn prepare(options: Options) -> Self {
         let directory = tempfile::Builder::new().prefix("knarr-e2e-").tempdir().unwrap();
         let network = network::Network::new();

@@ -2,6 +2,7 @@
 
 mod over_spdy;
 
+use bytes::Bytes;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -240,13 +241,27 @@ async fn pump(stream: Option<StreamReader>, channel: u8, out: mpsc::Sender<(u8, 
     }
 }
 
-/// Writes to a process; it may have closed its end.
-async fn feed(stdin: &mut Option<StreamWriter>, data: &[u8]) {
-    if let Some(writer) = stdin
-        && writer.write_all(data).await.is_err()
-    {
-        *stdin = None;
+/// Writes what comes to a process, to its end or until the process closes its own.
+async fn feed(stdin: Option<StreamWriter>, mut input: mpsc::Receiver<Bytes>) {
+    let Some(mut stdin) = stdin else { return };
+    while let Some(data) = input.recv().await {
+        if stdin.write_all(&data).await.is_err() {
+            return;
+        }
     }
+}
+
+/// The next message, once there is room for what it may hold: a process that does not read makes
+/// the client wait, but not what it writes itself.
+async fn next(
+    reader: &mut websocket::Reader,
+    input: Option<&mpsc::Sender<Bytes>>,
+) -> Option<Received> {
+    if let Some(input) = input {
+        // Without a receiver what comes is thrown away.
+        drop(input.reserve().await);
+    }
+    reader.next().await
 }
 
 async fn over_websocket(
@@ -271,7 +286,9 @@ async fn over_websocket(
     let (out, mut messages) = mpsc::channel(4);
     let outputs = tokio::spawn(pump(session.stdout.take(), STDOUT, out.clone()));
     let errors = tokio::spawn(pump(session.stderr.take(), STDERR, out));
-    let mut stdin = session.stdin.take();
+    let (sender, receiver) = mpsc::channel(1);
+    let inputs = tokio::spawn(feed(session.stdin.take(), receiver));
+    let mut input = Some(sender);
     let mut ended = None;
     let mut open = true;
     while open || ended.is_none() {
@@ -287,18 +304,22 @@ async fn over_websocket(
                     open = false;
                 }
             }
-            received = reader.next() => match received {
-                Some(Received::Data(STDIN, data)) => feed(&mut stdin, &data).await,
+            received = next(&mut reader, input.as_ref()) => match received {
+                Some(Received::Data(STDIN, data)) => if let Some(input) = &input {
+                    // There is room: nobody else sends.
+                    let _ = input.try_send(data);
+                },
                 Some(Received::Data(RESIZE, data)) => resize(&session, &data),
-                Some(Received::Closed(STDIN)) => stdin = None,
+                Some(Received::Closed(STDIN)) => input = None,
                 Some(_) => {}
                 // The client is gone; the process is told by the end of its streams.
                 None => break,
             },
         }
     }
-    outputs.abort();
-    errors.abort();
+    for task in [outputs, errors, inputs] {
+        task.abort();
+    }
     match ended {
         Some(ended) => finish(&command, ended, protocol, writer).await,
         None => writer.close().await,

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
-use super::{CHUNK, Command, Job, feed, last_words, resize};
+use super::{CHUNK, Command, Job, last_words, resize};
 use crate::api::spdy::{Session, Stream};
 
 /// Protocols that are spoken, the newest first.
@@ -95,7 +95,12 @@ async fn connect(
     let input = async move {
         let Some(mut stdin) = stdin else { return };
         while let Some(data) = stdin.reader.next().await {
-            feed(&mut to_process, &data).await;
+            // It may have closed its end.
+            if let Some(process) = &mut to_process
+                && process.write_all(&data).await.is_err()
+            {
+                to_process = None;
+            }
         }
     };
     let out = AbortOnDropHandle::new(tokio::spawn(copy(process.stdout.take(), stdout)));
