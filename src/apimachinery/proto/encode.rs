@@ -29,7 +29,8 @@ pub(super) fn message(
     }
 }
 
-fn object(
+/// Writes the fields of a struct.
+pub(super) fn object(
     graph: &Graph,
     id: NodeId,
     map: &Map<String, Value>,
@@ -77,7 +78,7 @@ fn object(
 }
 
 /// Writes one field that is neither a list nor a map.
-fn write(
+pub(super) fn write(
     graph: &Graph,
     id: NodeId,
     name: &str,

@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 #[cfg(test)]
 mod tests;
+mod transcode;
 pub(crate) mod wire;
 
 use serde_json::Value;
@@ -165,6 +166,13 @@ pub fn encode_object(value: &Value) -> Result<Vec<u8>, ProtoError> {
     Ok(Envelope { api_version, kind, raw: &raw, ..Envelope::default() }.seal())
 }
 
+/// Writes an object of a built-in kind with its envelope from its JSON text.
+pub fn encode_json(api_version: &str, kind: &str, text: &[u8]) -> Result<Vec<u8>, ProtoError> {
+    let mut raw = Vec::with_capacity(text.len());
+    transcode(&kind_of(api_version, kind)?, text, &mut raw)?;
+    Ok(Envelope { api_version, kind, raw: &raw, ..Envelope::default() }.seal())
+}
+
 /// What is around the items of a list of a built-in kind, such as `PodList`, so that the items need
 /// not all be in memory as values.
 pub struct ListFrame {
@@ -194,9 +202,16 @@ impl ListFrame {
     }
 }
 
-/// Writes one item of a list.
-pub fn encode_item(schema: &Schema, item: &Value, out: &mut Vec<u8>) -> Result<(), ProtoError> {
-    wire::message(out, 2, |out| encode::message(schema.graph(), schema.id(), item, out))
+/// Writes one item of a list from its JSON text.
+pub fn encode_item(schema: &Schema, item: &[u8], out: &mut Vec<u8>) -> Result<(), ProtoError> {
+    wire::message(out, 2, |out| transcode(schema, item, out))
+}
+
+fn transcode(schema: &Schema, text: &[u8], out: &mut Vec<u8>) -> Result<(), ProtoError> {
+    transcode::message(schema.graph(), schema.id(), text, out).map_err(|error| ProtoError::Value {
+        field: "object".to_owned(),
+        message: error.to_string(),
+    })
 }
 
 /// One frame of a watch: the length in four bytes, the most significant first, and a `WatchEvent`

@@ -204,6 +204,10 @@ impl Representation {
         if self.passes() {
             return Ok(object.body.clone());
         }
+        if self.format.target == Target::Object && self.format.media == Media::Protobuf {
+            let kind = &self.endpoint.version().gvk;
+            return normalize::text_to_protobuf(kind, &object.body).map(Bytes::from);
+        }
         if self.format.target == Target::Metadata && self.format.media == Media::Json {
             let partial = self.partial(object)?;
             if !self.format.pretty {

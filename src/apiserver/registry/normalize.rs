@@ -196,12 +196,24 @@ pub fn validate(endpoint: &Endpoint, object: &Value, old: Option<&Value>) -> Vec
 /// # Errors
 /// 406 for kinds that have none.
 pub fn to_protobuf(value: &Value) -> Result<Vec<u8>, Status> {
-    proto::encode_object(value).map_err(|error| match error {
+    proto::encode_object(value).map_err(not_encoded)
+}
+
+/// The same of an object of `kind` that is still text.
+///
+/// # Errors
+/// 406 for kinds that have none.
+pub fn text_to_protobuf(kind: &GroupVersionKind, text: &[u8]) -> Result<Vec<u8>, Status> {
+    proto::encode_json(&kind.api_version(), &kind.kind, text).map_err(not_encoded)
+}
+
+fn not_encoded(error: ProtoError) -> Status {
+    match error {
         ProtoError::UnknownKind { .. } => {
             Status::not_acceptable(&crate::http::accept::SUPPORTED_CUSTOM)
         }
         other => Status::internal(other),
-    })
+    }
 }
 
 /// A watch event around an encoded object.

@@ -153,11 +153,8 @@ impl Representation {
         let mut pieces = Vec::new();
         let mut piece = Vec::with_capacity(if list.objects.len() > WHOLE { PIECE } else { 0 });
         for object in &list.objects {
-            let value = match metadata_only {
-                true => serde_json::from_slice(&self.partial(object)?).unwrap_or_default(),
-                false => stored_value(object)?,
-            };
-            encode_item(&schema, &value, &mut piece).map_err(Status::internal)?;
+            let text = if metadata_only { self.partial(object)? } else { object.body.clone() };
+            encode_item(&schema, &text, &mut piece).map_err(Status::internal)?;
             if piece.len() >= PIECE {
                 let next = Vec::with_capacity(PIECE + PIECE / 8);
                 pieces.push(Bytes::from(std::mem::replace(&mut piece, next)));
