@@ -15,6 +15,7 @@ pub mod key;
 pub mod kubeconfig;
 pub mod pem;
 pub mod request;
+pub mod trust;
 pub mod verify;
 
 pub use authority::{Authority, Profile};
