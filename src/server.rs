@@ -133,6 +133,7 @@ impl Server {
             root_ca: pki.authority.pem(),
             cluster_cidr: options.cluster_cidr.to_string(),
             service_lb: !options.disabled(Part::Servicelb),
+            signer: Some(pki.authority.clone()),
             manifests: Some(options.directories.data_dir.join("server/manifests")),
         };
         let context = controllers::Context::new(informers.clone(), config, self.stop.clone());

@@ -8,10 +8,11 @@ use client::{
     controller::{Action, ReconcileError},
     events::Recorder,
 };
+use pki::Authority;
 use tokio_util::sync::CancellationToken;
 
 /// Settings of the cluster that controllers need.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Config {
     /// PEM of the CA that signs the API server's certificate, published in every namespace.
     pub root_ca: String,
@@ -19,6 +20,8 @@ pub struct Config {
     pub cluster_cidr: String,
     /// Whether LoadBalancer services get the addresses of the nodes.
     pub service_lb: bool,
+    /// Signs certificates for those who ask and may, if anything does.
+    pub signer: Option<Arc<Authority>>,
     /// Folder whose manifests are applied, if any are.
     pub manifests: Option<PathBuf>,
 }

@@ -4,10 +4,14 @@
 //! one key at a time from the observed to the desired state. None keeps state that a restart would
 //! miss. Adding one is a file and a line in [`CONTROLLERS`].
 
+mod clusterrole_aggregation;
 mod context;
 mod counts;
+mod cronjob;
+mod csr;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod endpointslice_mirroring;
@@ -23,7 +27,9 @@ mod ownership;
 mod pod;
 mod pod_batch;
 mod pod_control;
+mod pod_gc;
 mod replicaset;
+mod resource_quota;
 mod resources;
 mod revisions;
 mod root_ca;
@@ -78,6 +84,18 @@ const CONTROLLERS: &[Controller] = &[
     ("daemonset-controller", |context| Box::pin(daemonset::run(context))),
     ("statefulset-controller", |context| Box::pin(statefulset::run(context))),
     ("job-controller", |context| Box::pin(job::run(context))),
+    ("cronjob-controller", |context| Box::pin(cronjob::run(context))),
+    ("resourcequota-controller", |context| Box::pin(resource_quota::run(context))),
+    ("disruption-controller", |context| Box::pin(disruption::run(context))),
+    ("pod-garbage-collector-controller", |context| Box::pin(pod_gc::run(context))),
+    ("clusterrole-aggregation-controller", |context| {
+        Box::pin(clusterrole_aggregation::run(context))
+    }),
+    ("certificatesigningrequest-approving-controller", |context| {
+        Box::pin(csr::run_approver(context))
+    }),
+    ("certificatesigningrequest-signing-controller", |context| Box::pin(csr::run_signer(context))),
+    ("certificatesigningrequest-cleaner-controller", |context| Box::pin(csr::run_cleaner(context))),
     ("manifests-controller", |context| Box::pin(manifests::run(context))),
 ];
 

@@ -8,27 +8,59 @@ use kube_core::{NamespaceResourceScope, Resource};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+/// A kind whose status can be written.
+pub(crate) trait Reported:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned
+{
+}
+
+impl<K> Reported for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+{
+}
+
 /// Brings the status of `object` from `before` to `after`, if there is a difference and the object
 /// is still there.
-pub(crate) async fn write_status<K, S>(
+pub(crate) async fn write_status<K: Reported, S: Serialize + PartialEq>(
     client: &Client,
     object: &K,
     before: &S,
     after: &S,
-) -> Result<(), ReconcileError>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned,
-    S: Serialize + PartialEq,
-{
+) -> Result<(), ReconcileError> {
+    match before == after {
+        true => Ok(()),
+        false => {
+            send::<K>(client, object.meta(), status_patch(object.meta(), before, after)?).await
+        }
+    }
+}
+
+/// The same over nothing but the revision of `object`: for a status that remembers what else would
+/// be done twice, or that others write too.
+pub(crate) async fn write_status_at<K: Reported, S: Serialize + PartialEq>(
+    client: &Client,
+    object: &K,
+    before: &S,
+    after: &S,
+) -> Result<(), ReconcileError> {
     if before == after {
         return Ok(());
     }
     let meta = object.meta();
+    let mut patch = status_patch(meta, before, after)?;
+    patch["metadata"]["resourceVersion"] = json!(meta.resource_version);
+    send::<K>(client, meta, patch).await
+}
+
+async fn send<K: Reported>(
+    client: &Client,
+    meta: &ObjectMeta,
+    patch: Value,
+) -> Result<(), ReconcileError> {
     let api = client.namespaced::<K>(meta.namespace.as_deref().unwrap_or_default());
-    let patch = status_patch(meta, before, after)?;
     let name = meta.name.as_deref().unwrap_or_default();
     match api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Err(error) if !is_not_found(&error) => Err(error.into()),

@@ -42,7 +42,7 @@ impl Identity {
 pub struct ClusterPki {
     dir: PathBuf,
     /// Signs servers, clients and kubelets.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// Signs the API server's certificate towards aggregated API servers, and nothing else: who
     /// shows such a certificate may name any user.
     pub front_proxy: Authority,
@@ -57,7 +57,7 @@ impl ClusterPki {
     /// When files cannot be read or written, or hold something else.
     pub fn load_or_create(dir: &Path) -> Result<Self> {
         files::create_dir(dir)?;
-        let authority = load_authority(dir, "ca", "kubernetes")?;
+        let authority = Arc::new(load_authority(dir, "ca", "kubernetes")?);
         let front_proxy = load_authority(dir, "front-proxy-ca", "front-proxy-ca")?;
         let signing = load_key(&dir.join("sa.key"))?;
         let mut tokens = TokenKeys::new(&signing)?;
