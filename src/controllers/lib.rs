@@ -15,6 +15,7 @@ mod disruption;
 mod endpoints;
 mod endpointslice;
 mod endpointslice_mirroring;
+mod ephemeral_volume;
 mod expectations;
 mod finalizers;
 mod garbage;
@@ -26,6 +27,7 @@ mod node_lifecycle;
 mod ownership;
 mod pod;
 mod pod_batch;
+mod pod_claims;
 mod pod_control;
 mod pod_gc;
 mod replicaset;
@@ -67,6 +69,7 @@ const CONTROLLERS: &[Controller] = &[
         Box::pin(endpointslice_mirroring::run(context))
     }),
     ("persistentvolume-binder-controller", |context| Box::pin(volume_binder::run(context))),
+    ("ephemeral-volume-controller", |context| Box::pin(ephemeral_volume::run(context))),
     ("persistentvolumeclaim-protection-controller", |context| {
         Box::pin(volume_protection::run_claims(context))
     }),

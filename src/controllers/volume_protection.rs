@@ -16,14 +16,15 @@ use k8s_openapi::api::{
 use kube_core::Resource;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{Context, finalizers};
+use crate::{
+    Context, finalizers,
+    pod_claims::{BY_CLAIM, claims_of, ephemeral_claim, index_by_claim},
+};
 
 const OF_CLAIMS: &str = "kubernetes.io/pvc-protection";
 const OF_VOLUMES: &str = "kubernetes.io/pv-protection";
 const OF_CLASSES: &str = "kubernetes.io/vac-protection";
 
-/// Index of pods by the claims that their volumes may be of.
-const BY_CLAIM: &str = "claim";
 /// Index of volumes and claims by the classes of attributes that they have or wait for.
 const BY_ATTRIBUTES: &str = "attributes";
 
@@ -31,10 +32,7 @@ const BY_ATTRIBUTES: &str = "attributes";
 pub(crate) async fn run_claims(context: Context) {
     let claims = context.informers.of::<PersistentVolumeClaim>();
     let pods = context.informers.of::<Pod>();
-    pods.add_index(BY_CLAIM, |pod| {
-        let keys = claims_of(pod).into_iter();
-        keys.map(|claim| Key::new(pod.key.namespace.clone(), claim).to_string().into()).collect()
-    });
+    index_by_claim(&pods);
     let queue = queue_deleted(&claims);
     let (adding, known) = (queue.clone(), claims.clone());
     pods.on_change(move |change| {
@@ -169,42 +167,8 @@ fn uses(pod: &Pod, claim: &Object) -> bool {
             || !over
                 && of_pod
                 && volume.ephemeral.is_some()
-                && format!("{name}-{}", volume.name) == *claim.key.name
+                && *ephemeral_claim(name, &volume.name) == *claim.key.name
     })
-}
-
-/// The names of the claims that the volumes of a pod are of.
-fn claims_of(pod: &Object) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Mounting {
-        #[serde(default)]
-        spec: Spec,
-    }
-    #[derive(Default, Deserialize)]
-    struct Spec {
-        #[serde(default)]
-        volumes: Vec<Volume>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Volume {
-        name: Box<str>,
-        persistent_volume_claim: Option<Claim>,
-        ephemeral: Option<serde::de::IgnoredAny>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Claim {
-        claim_name: String,
-    }
-    let volumes = pod.parse::<Mounting>().map(|pod| pod.spec.volumes).unwrap_or_default();
-    volumes
-        .into_iter()
-        .filter_map(|volume| match volume.persistent_volume_claim {
-            Some(claim) => Some(claim.claim_name),
-            None => volume.ephemeral.map(|_| format!("{}-{}", pod.key.name, volume.name)),
-        })
-        .collect()
 }
 
 /// The classes of attributes that a claim or a volume has or waits for.

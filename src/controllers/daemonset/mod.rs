@@ -4,7 +4,7 @@
 //! Pods are made for a node by their affinity and placed there by the scheduler. Templates are
 //! remembered as ControllerRevisions.
 
-mod placement;
+pub(crate) mod placement;
 mod pods;
 mod rolling;
 mod status;

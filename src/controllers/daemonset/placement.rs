@@ -31,7 +31,7 @@ const NETWORK_UNAVAILABLE: (&str, &str) = ("node.kubernetes.io/network-unavailab
 
 /// What placement looks at in a node.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(super) struct NodeFacts {
+pub(crate) struct NodeFacts {
     metadata: Metadata,
     #[serde(default)]
     spec: Spec,
@@ -52,13 +52,13 @@ struct Spec {
 
 impl NodeFacts {
     /// Reads the facts; a node that does not parse is logged and left out.
-    pub(super) fn read(node: &Object) -> Option<Self> {
+    pub(crate) fn read(node: &Object) -> Option<Self> {
         node.parse()
             .inspect_err(|error| warn!(node = %node.key, %error, "node does not parse"))
             .ok()
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.metadata.name
     }
 }
@@ -123,7 +123,7 @@ impl Placement {
 }
 
 /// Whether a node fulfils all requirements of `term`. A term without any matches nothing.
-fn matches_term(term: &NodeSelectorTerm, node: &NodeFacts) -> bool {
+pub(crate) fn matches_term(term: &NodeSelectorTerm, node: &NodeFacts) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     let by_name = [(NAME_FIELD, node.name())];

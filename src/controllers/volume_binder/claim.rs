@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use apimachinery::{Key, quantity::Quantity};
 use client::{Error, Patch, PatchParams, events::reference, informer::parse_or_warn};
 use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+    core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::StorageClass,
 };
 use serde_json::{Value, json};
@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use super::{
     BIND_COMPLETED, BOUND_BY_CONTROLLER, Controller, annotate, annotation, bound, matching, name,
 };
+use crate::{daemonset::placement::NodeFacts, pod::node_name, pod_claims::BY_CLAIM};
 
-/// Annotation of a claim: the node of its first consumer, chosen by the scheduler.
+/// Annotation of a claim: the node of its first consumer, which a provisioner is to serve.
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// Annotations of a claim: who is to make a volume for it.
 const PROVISIONERS: [&str; 2] =
@@ -89,8 +90,13 @@ impl Controller {
         let class: Option<StorageClass> = self.classes.get_as("", &class_name);
         let delayed = class.as_ref().and_then(|class| class.volume_binding_mode.as_deref())
             == Some("WaitForFirstConsumer");
-        let volumes = self.all_volumes();
-        if let Some(volume) = matching::best(&claim, &volumes, delayed) {
+        let mut volumes = self.all_volumes();
+        // Where the first consumer is to be awaited, its node decides once it has one.
+        let node = if delayed { self.first_consumer(&claim) } else { None };
+        if let Some(node) = &node {
+            volumes.retain(|volume| matching::is_within_reach(volume, node));
+        }
+        if let Some(volume) = matching::best(&claim, &volumes, delayed && node.is_none()) {
             return self.bind(volume.clone(), claim).await;
         }
         if !matching::names_class(&claim)
@@ -101,6 +107,13 @@ impl Controller {
             return self.patch_claim(&claim, patch).await.map(drop);
         }
         let (recorder, about) = (&self.context.recorder, reference(&claim));
+        if let Some(node) = &node
+            && annotation(&claim.metadata, SELECTED_NODE).is_none()
+        {
+            let mut patch = json!({});
+            annotate(&mut patch, BTreeMap::from([(SELECTED_NODE, Some(node.name()))]));
+            claim = self.patch_claim(&claim, patch).await?;
+        }
         if delayed && annotation(&claim.metadata, SELECTED_NODE).is_none() {
             let (reason, text) = self.awaited(&claim);
             recorder.normal(&about, reason, text);
@@ -116,22 +129,22 @@ impl Controller {
         self.set_claim_status(&claim, "Pending", None).await.map(drop)
     }
 
+    /// The node of a pod that uses the claim and has one.
+    fn first_consumer(&self, claim: &PersistentVolumeClaim) -> Option<NodeFacts> {
+        let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+        let key = Key::new(namespace, name(&claim.metadata));
+        let pods = self.pods.indexed(BY_CLAIM, &key.to_string());
+        let node = pods.iter().filter(|pod| !pod.deleting).find_map(|pod| node_name(pod))?;
+        self.nodes.get(&Key::new("", node)).as_deref().and_then(NodeFacts::read)
+    }
+
     /// What a claim waits for whose class waits for the first consumer.
     fn awaited(&self, claim: &PersistentVolumeClaim) -> (&'static str, String) {
         let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
-        let uses = |pod: &Pod| {
-            let Some(spec) = &pod.spec else { return false };
-            spec.node_name.as_deref().unwrap_or_default().is_empty()
-                && spec.volumes.iter().flatten().any(|volume| {
-                    let source = volume.persistent_volume_claim.as_ref();
-                    source.is_some_and(|source| {
-                        Some(&source.claim_name) == claim.metadata.name.as_ref()
-                    })
-                })
-        };
-        let pods = self.pods.in_namespace(namespace);
-        let waiting = pods.iter().filter_map(|pod| parse_or_warn::<Pod>(pod)).filter(uses);
-        let names: Vec<String> = waiting.filter_map(|pod| pod.metadata.name).collect();
+        let key = Key::new(namespace, name(&claim.metadata));
+        let pods = self.pods.indexed(BY_CLAIM, &key.to_string());
+        let waiting = pods.iter().filter(|pod| node_name(pod).is_none());
+        let names: Vec<&str> = waiting.map(|pod| &*pod.key.name).collect();
         match names.as_slice() {
             [] => (
                 "WaitForFirstConsumer",

@@ -19,7 +19,7 @@ use client::{
 };
 use k8s_openapi::{
     api::{
-        core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+        core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
         storage::v1::StorageClass,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -27,7 +27,11 @@ use k8s_openapi::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::Context;
+use crate::{
+    Context,
+    pod::node_name,
+    pod_claims::{claims_of, index_by_claim},
+};
 
 /// Annotation of a claim that has once been bound: without its volume it is lost.
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
@@ -42,6 +46,7 @@ struct Controller {
     volumes: Informer,
     classes: Informer,
     pods: Informer,
+    nodes: Informer,
     /// Volumes have no namespace; claims have one.
     queue: Arc<WorkQueue<Key>>,
 }
@@ -53,6 +58,7 @@ pub(crate) async fn run(context: Context) {
         volumes: context.informers.of::<PersistentVolume>(),
         classes: context.informers.of::<StorageClass>(),
         pods: context.informers.of::<Pod>(),
+        nodes: context.informers.of::<Node>(),
         queue: Arc::new(WorkQueue::new()),
         context,
     });
@@ -62,8 +68,11 @@ pub(crate) async fn run(context: Context) {
     controller.volumes.on_change(move |change| this.volume_changed(change));
     let this = controller.clone();
     controller.classes.on_change(move |_| this.queue_unbound());
-    let Controller { claims, volumes, classes, pods, .. } = &*controller;
-    Informers::synced(&[claims, volumes, classes, pods]).await;
+    index_by_claim(&controller.pods);
+    let this = controller.clone();
+    controller.pods.on_change(move |change| this.pod_changed(change));
+    let Controller { claims, volumes, classes, pods, nodes, .. } = &*controller;
+    Informers::synced(&[claims, volumes, classes, pods, nodes]).await;
     let this = controller.clone();
     let work = move |key: Key| {
         let this = this.clone();
@@ -120,6 +129,20 @@ impl Controller {
         }
         if let Change::Delete(_) = change {
             self.queue_unbound();
+        }
+    }
+
+    /// A pod that has got its node may be the first consumer that its claims wait for.
+    fn pod_changed(&self, change: &Change) {
+        let Change::Put { old, new } = change else { return };
+        if old.as_deref().is_some_and(|old| node_name(old).is_some()) || node_name(new).is_none() {
+            return;
+        }
+        for claim in claims_of(new) {
+            let key = Key::new(new.key.namespace.clone(), claim);
+            if self.claims.get(&key).is_some_and(|claim| volume_of(&claim).is_none()) {
+                self.queue.add(key);
+            }
         }
     }
 
