@@ -245,14 +245,17 @@ pub(crate) fn with_file<P: Parser + CommandFactory>(
         }
         Err(source) => return Err(ConfigError::Read { path, source }),
     };
-    let command = P::command();
-    let Some(command) = command.find_subcommand(subcommand) else { return Ok(arguments) };
-    arguments.extend(from_file(command, &path, &content, &text)?);
+    let program = P::command();
+    let Some(command) = program.find_subcommand(subcommand) else { return Ok(arguments) };
+    // The file is the server's; other commands take what concerns them, too.
+    let server = program.find_subcommand("server").unwrap_or(command);
+    arguments.extend(from_file(command, server, &path, &content, &text)?);
     Ok(arguments)
 }
 
 fn from_file(
     command: &clap::Command,
+    server: &clap::Command,
     path: &Path,
     content: &str,
     given: &[String],
@@ -267,11 +270,17 @@ fn from_file(
         file.as_object().ok_or_else(|| malformed("it holds something else".to_owned()))?;
     let mut arguments = Vec::new();
     for (key, value) in options {
-        let Some(argument) = command.get_arguments().find(|a| a.get_long() == Some(key)) else {
+        let named = |command: &'_ clap::Command| {
+            command.get_arguments().find(|a| a.get_long() == Some(key)).cloned()
+        };
+        let Some(argument) = named(command) else {
+            if named(server).is_some() {
+                continue;
+            }
             return Err(ConfigError::Unknown {
                 path: path.to_owned(),
                 key: key.clone(),
-                nearest: nearest(command, key),
+                nearest: nearest(server, key),
             });
         };
         let in_environment =
@@ -335,7 +344,8 @@ mod tests {
 
     fn read(content: &str, given: &[&str]) -> Result<ServerOptions, String> {
         let given: Vec<String> = given.iter().map(ToString::to_string).collect();
-        let more = from_file(&Server::command(), Path::new("config.yaml"), content, &given)
+        let server = Server::command();
+        let more = from_file(&server, &server, Path::new("config.yaml"), content, &given)
             .map_err(|error| error.to_string())?;
         let all = ["knarr".to_owned()].into_iter().chain(given).map(OsString::from).chain(more);
         Server::try_parse_from(all).map(|s| s.options).map_err(|error| error.to_string())
@@ -349,6 +359,20 @@ mod tests {
         assert_eq!(options.cluster_domain, "home.arpa");
         assert_eq!(options.tls_san, ["a", "b"]);
         assert!(options.disable_agent);
+    }
+
+    #[test]
+    fn other_commands_take_what_concerns_them() {
+        #[derive(Parser)]
+        struct Cleanup {
+            #[command(flatten)]
+            _directories: NodeDirectories,
+        }
+        let (cleanup, server) = (Cleanup::command(), Server::command());
+        let read = |text| from_file(&cleanup, &server, Path::new("config.yaml"), text, &[]);
+        let more = read("https-listen-port: 7000\ndata-dir: /data\n").unwrap();
+        assert_eq!(more, ["--data-dir=/data"]);
+        assert!(read("date-dir: /data\n").is_err());
     }
 
     #[test]

@@ -58,7 +58,7 @@ enum Command {
 pub(crate) fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let arguments = match arguments.get(1).and_then(|name| name.to_str()) {
-        Some(command @ ("server" | "check")) => {
+        Some(command @ ("server" | "check" | "images" | "cleanup")) => {
             let command = command.to_owned();
             match config::with_file::<Cli>(&command, arguments) {
                 Ok(arguments) => arguments,

@@ -2,6 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
+use serde_json::json;
+
 use crate::support::{Cluster, Finished, Options, eventually, run};
 
 /// A filesystem of a few megabytes at a folder; gone when dropped.
@@ -139,6 +141,52 @@ fn a_taken_port_is_said_in_one_line_with_its_holder() {
     one_line(&said);
     let pid = format!("(pid {})", cluster.pid());
     for part in ["port 6443 for the API server is taken by", &pid, "--https-listen-port"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+/// Runs a server as on a kernel that refuses a system call, and answers what it says.
+fn server_without(call: &serde_json::Value) -> String {
+    let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [call] });
+    let profile = serde_json::from_value(profile).unwrap();
+    let filter = linux::seccomp::compile(&profile, linux::capability::Set::ALL).unwrap();
+    let cluster = Cluster::stopped();
+    let flags = cluster.server_flags();
+    std::thread::scope(|scope| {
+        // A filter is a thread's and goes on to the programs that it starts.
+        let filtered = scope.spawn(|| {
+            linux::seccomp::install(&filter).unwrap();
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            another_server(&cluster, &flags).refused()
+        });
+        filtered.join().unwrap()
+    })
+}
+
+#[test]
+fn a_kernel_without_overlayfs_is_said_in_one_line() {
+    let no_such_filesystem = 19;
+    let call =
+        json!({ "names": ["fsopen"], "action": "SCMP_ACT_ERRNO", "errnoRet": no_such_filesystem });
+    let said = server_without(&call);
+    one_line(&said);
+    assert!(said.starts_with("knarr: overlayfs: the kernel does not have it; modprobe"), "{said}");
+}
+
+#[test]
+fn a_kernel_without_nf_tables_is_said_in_one_line() {
+    let (family, netlink, protocol, netfilter) = (0, 16, 2, 12);
+    let is =
+        |index: u32, value: u64| json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" });
+    let call = json!({
+        "names": ["socket"],
+        "action": "SCMP_ACT_ERRNO",
+        "errnoRet": 93, // EPROTONOSUPPORT
+        "args": [is(family, netlink), is(protocol, netfilter)],
+    });
+    let said = server_without(&call);
+    one_line(&said);
+    for part in ["knarr: nf_tables: does not take the table of services", "modprobe nf_tables"] {
         assert!(said.contains(part), "{said}");
     }
 }

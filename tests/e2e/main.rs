@@ -20,6 +20,7 @@ mod durability;
 mod faults;
 mod helm;
 mod ingress;
+mod installer;
 mod jobs;
 mod kubectl;
 mod lifecycle;
