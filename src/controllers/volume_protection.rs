@@ -84,7 +84,7 @@ pub(crate) async fn run_attributes_classes(context: Context) {
     let volumes = context.informers.of::<PersistentVolume>();
     let queue = queue_deleted(&classes);
     for informer in [&claims, &volumes] {
-        informer.add_index(BY_ATTRIBUTES, |object| classes_of(object));
+        informer.add_index(BY_ATTRIBUTES, classes_of);
         let adding = queue.clone();
         informer.on_change(move |change| {
             let before = change.previous().map(|object| classes_of(object));
