@@ -1,8 +1,8 @@
 //! Admission: what the cluster's own policies change in, or hold against, a write.
 //!
 //! Plugins run in upstream's order; each is a file here and a line in [`PLUGINS`]. They see objects
-//! of the storage version as JSON values. What upstream's webhooks and admission policies do has its
-//! place in that order, before the quota.
+//! of the storage version as JSON values. What upstream's admission policies do has its place in that
+//! order, beside the webhooks.
 
 mod certificates;
 mod default_ingress_class;
@@ -21,6 +21,7 @@ mod service_account;
 mod storage_object_in_use;
 mod taint_nodes;
 mod volume_resize;
+mod webhooks;
 
 use apimachinery::{GroupResource, GroupVersionKind, Object, Status};
 use async_trait::async_trait;
@@ -199,6 +200,8 @@ static PLUGINS: &[&dyn Plugin] = &[
     &default_ingress_class::DefaultIngressClass,
     &pod_topology_labels::PodTopologyLabels,
     &pod_resize::PodResizeValidator,
+    &webhooks::MutatingWebhooks,
+    &webhooks::ValidatingWebhooks,
     &resource_quota::ResourceQuota,
 ];
 

@@ -1,0 +1,186 @@
+//! Which webhooks are asked about a request: rules, namespace and object selectors.
+
+use apimachinery::{Status, selector::labels::Selector};
+use serde_json::Value;
+
+use super::{GROUP, endpoint_at};
+use crate::{
+    admission::{AdmissionRequest, Call},
+    kinds::value::Fields as _,
+    registry::resource::Endpoint,
+};
+
+/// Configurations of admission itself are nobody's business: a webhook could not be removed else.
+const EXEMPT: [&str; 6] = [
+    "validatingwebhookconfigurations",
+    "mutatingwebhookconfigurations",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+];
+
+/// How a webhook wants to see the request that it is asked about.
+pub(super) struct Matched {
+    /// The version of the resource that its rules name, where the request has an object of the
+    /// resource itself.
+    pub(super) endpoint: Option<Endpoint>,
+    /// That version.
+    pub(super) version: String,
+}
+
+/// Whether no webhook is asked about the request.
+pub(super) fn is_exempt(request: &AdmissionRequest<'_>) -> bool {
+    request.info.group == GROUP && EXEMPT.contains(&request.info.resource.as_str())
+}
+
+/// Whether and how `hook` is asked about the request.
+///
+/// # Errors
+/// 500 when a selector cannot be read, or the namespace is not there.
+pub(super) fn find(
+    call: &Call<'_>,
+    hook: &Value,
+    object: &Value,
+) -> Result<Option<Matched>, Status> {
+    let request = call.request;
+    let info = request.info;
+    let table = call.server.resources.table();
+    let endpoint = table.endpoint(&info.group, &info.version, &info.resource).cloned();
+    drop(table);
+    let Some(endpoint) = endpoint else { return Ok(None) };
+    let rules = hook.list("rules");
+    let matches = |version: &str| rules.iter().any(|rule| rule_matches(rule, request, version));
+    let version = if matches(&info.version) {
+        Some(info.version.clone())
+    } else if hook.text("matchPolicy") == "Exact" {
+        None
+    } else {
+        let others = endpoint.resource.versions.iter().map(|it| it.gvk.version.to_string());
+        others.into_iter().find(|version| matches(version))
+    };
+    let Some(version) = version else { return Ok(None) };
+    if !namespace_matches(call, hook, object)? || !object_matches(hook, object, request.old())? {
+        return Ok(None);
+    }
+    // A subresource may have an object of another kind (a Scale, a binding), which has one version.
+    let own = object_is_of(&endpoint, if object.is_null() { request.old() } else { object });
+    let endpoint = if own { endpoint_at(&endpoint.resource, &version) } else { None };
+    Ok(Some(Matched { endpoint, version }))
+}
+
+fn object_is_of(endpoint: &Endpoint, object: &Value) -> bool {
+    object.text("kind") == &*endpoint.resource.storage.kind
+}
+
+fn rule_matches(rule: &Value, request: &AdmissionRequest<'_>, version: &str) -> bool {
+    let info = request.info;
+    let has = |list: &str, wanted: &str| {
+        let mut texts = rule.texts(list);
+        texts.any(|known| known == "*" || known == wanted)
+    };
+    let cluster = info.namespace.is_empty() || info.resource == "namespaces";
+    let in_scope = match rule.text("scope") {
+        "Namespaced" => !cluster,
+        "Cluster" => cluster,
+        _ => true,
+    };
+    in_scope
+        && has("operations", request.operation.as_str())
+        && has("apiGroups", &info.group)
+        && has("apiVersions", version)
+        && rule.texts("resources").any(|resource| {
+            let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+            (resource == "*" || resource == info.resource)
+                && (subresource == "*" || subresource == info.subresource)
+        })
+}
+
+fn selector(hook: &Value, field: &str) -> Result<Option<Selector>, Status> {
+    let Some(selector) = hook.sub(field) else { return Ok(None) };
+    let selector = Selector::from_object(selector).map_err(Status::internal)?;
+    Ok((!selector.is_everything()).then_some(selector))
+}
+
+fn labels(object: &Value) -> Vec<(&str, &str)> {
+    let entries = object["metadata"].entries("labels");
+    entries.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
+}
+
+fn namespace_matches(call: &Call<'_>, hook: &Value, object: &Value) -> Result<bool, Status> {
+    let Some(selector) = selector(hook, "namespaceSelector")? else { return Ok(true) };
+    let info = call.request.info;
+    if info.resource == "namespaces" && info.group.is_empty() {
+        let namespace = if object.is_null() { call.request.old() } else { object };
+        return Ok(selector.matches(labels(namespace).as_slice()));
+    }
+    if info.namespace.is_empty() {
+        return Ok(true);
+    }
+    let Some(namespace) = call.get("", "namespaces", "", &info.namespace) else {
+        return Err(Status::not_found(
+            &apimachinery::GroupResource::new("", "namespaces"),
+            &info.namespace,
+        ));
+    };
+    Ok(selector.matches(labels(&namespace).as_slice()))
+}
+
+fn object_matches(hook: &Value, object: &Value, old: &Value) -> Result<bool, Status> {
+    let Some(selector) = selector(hook, "objectSelector")? else { return Ok(true) };
+    let matches = |it: &Value| it.is_object() && selector.matches(labels(it).as_slice());
+    Ok(matches(object) || matches(old))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        admission::Operation,
+        request::{RequestInfo, UserInfo},
+    };
+
+    fn asked(rule: Value, resource: &str, subresource: &str, namespace: &str) -> bool {
+        let info = RequestInfo {
+            group: "apps".into(),
+            version: "v1".into(),
+            resource: resource.into(),
+            subresource: subresource.into(),
+            namespace: namespace.into(),
+            ..RequestInfo::default()
+        };
+        let kind = apimachinery::GroupVersionKind::new("apps", "v1", "Deployment");
+        let request = AdmissionRequest {
+            user: &UserInfo::default(),
+            info: &info,
+            operation: Operation::Update,
+            kind: &kind,
+            old: None,
+            dry_run: false,
+            options: &Value::Null,
+        };
+        rule_matches(&rule, &request, "v1")
+    }
+
+    #[test]
+    fn rules_name_operations_groups_versions_resources_and_scope() {
+        let rule = |resources: &str, scope: &str| {
+            json!({"operations": ["UPDATE"], "apiGroups": ["*"], "apiVersions": ["v1"],
+                "resources": [resources], "scope": scope})
+        };
+        assert!(asked(rule("deployments", "*"), "deployments", "", "n"));
+        assert!(!asked(rule("deployments", "*"), "deployments", "status", "n"));
+        assert!(asked(rule("deployments/status", "*"), "deployments", "status", "n"));
+        assert!(asked(rule("*/*", "Namespaced"), "deployments", "scale", "n"));
+        assert!(asked(rule("deployments/*", "*"), "deployments", "", "n"));
+        assert!(asked(rule("*", "*"), "deployments", "", "n"));
+        assert!(!asked(rule("*", "*"), "deployments", "scale", "n"));
+        assert!(!asked(rule("*", "Cluster"), "deployments", "", "n"));
+        assert!(asked(rule("*", "Cluster"), "nodes", "", ""));
+        let create = json!({"operations": ["CREATE"], "apiGroups": ["*"], "apiVersions": ["*"],
+            "resources": ["*"]});
+        assert!(!asked(create, "deployments", "", "n"));
+    }
+}

@@ -1,0 +1,217 @@
+//! Admission webhooks: what MutatingWebhookConfigurations and ValidatingWebhookConfigurations name
+//! is asked about every write that their rules match.
+//!
+//! Mutating ones are asked one after another, by the names of their configurations and in the order
+//! in there, and those that wish so once more if later ones changed the object. Validating ones are
+//! asked all at once.
+
+mod matching;
+mod review;
+
+use std::time::Duration;
+
+use apimachinery::{GroupVersionKind, Status, patch::json::JsonPatch};
+use async_trait::async_trait;
+use futures::future;
+use serde_json::Value;
+
+use super::{AdmissionRequest, Call, Plugin, value};
+use crate::{
+    kinds::value::Fields as _,
+    registry::{
+        convert, normalize,
+        resource::{Endpoint, Resource},
+    },
+    webhook,
+};
+
+const GROUP: &str = "admissionregistration.k8s.io";
+
+/// The mutating half.
+pub(super) struct MutatingWebhooks;
+
+/// The validating half.
+pub(super) struct ValidatingWebhooks;
+
+#[async_trait]
+impl Plugin for MutatingWebhooks {
+    fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
+        !matching::is_exempt(request)
+    }
+
+    async fn mutate(&self, call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+        let hooks = configured(call, "mutatingwebhookconfigurations");
+        let mut asked: Vec<(&Value, Value)> = Vec::new();
+        for hook in &hooks {
+            if mutate_by(call, hook, object).await? {
+                asked.push((hook, object.clone()));
+            }
+        }
+        for (hook, left_as) in asked {
+            if hook.text("reinvocationPolicy") == "IfNeeded" && left_as != *object {
+                mutate_by(call, hook, object).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Plugin for ValidatingWebhooks {
+    fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
+        !matching::is_exempt(request)
+    }
+
+    async fn validate(&self, call: &Call<'_>, object: &Value) -> Result<(), Status> {
+        let hooks = configured(call, "validatingwebhookconfigurations");
+        let all = hooks.iter().map(async |hook| {
+            let Some(matched) = matching::find(call, hook, object)? else { return Ok(()) };
+            answered(call, hook, ask(call, hook, &matched, object).await).map(drop)
+        });
+        future::join_all(all).await.into_iter().collect()
+    }
+}
+
+/// The webhooks of all configurations of a kind, in the order in which they are asked.
+fn configured(call: &Call<'_>, plural: &str) -> Vec<Value> {
+    let Some(configurations) = call.list(GROUP, plural) else { return Vec::new() };
+    configurations
+        .iter()
+        .filter_map(|configuration| value(configuration))
+        .flat_map(|configuration| configuration.list("webhooks").to_vec())
+        .collect()
+}
+
+/// Why a webhook's judgement is not to be had, or what it is.
+enum Outcome {
+    /// It cannot be asked: its failure policy decides.
+    Failed(String),
+    /// The request is refused whatever the policy.
+    Refused(Status),
+    /// It has answered.
+    Answer(review::Answer),
+}
+
+/// Asks one webhook about `object`, which is of the stored version.
+async fn ask(
+    call: &Call<'_>,
+    hook: &Value,
+    matched: &matching::Matched,
+    object: &Value,
+) -> Outcome {
+    let name = hook.text("name");
+    if call.request.dry_run && !matches!(hook.text("sideEffects"), "None" | "NoneOnDryRun") {
+        let why = format!("admission webhook {name:?} does not support dry run");
+        return Outcome::Refused(Status::bad_request(why));
+    }
+    if !hook.list("matchConditions").is_empty() {
+        return Outcome::Failed("match conditions cannot be evaluated by this server".to_owned());
+    }
+    let version = async |value: &Value| match (&matched.endpoint, value) {
+        (_, Value::Null) | (None, _) => Ok(value.clone()),
+        (Some(endpoint), value) => {
+            convert::from_storage(call.server, endpoint, value.clone()).await
+        }
+    };
+    let (new, old) = match future::join(version(object), version(call.request.old())).await {
+        (Ok(new), Ok(old)) => (new, old),
+        (Err(status), _) | (_, Err(status)) => return Outcome::Refused(status),
+    };
+    let review = review::Review::new(call.request, matched, hook, &new, &old);
+    let seconds = hook.int("timeoutSeconds").and_then(|it| u64::try_from(it).ok()).unwrap_or(10);
+    let config = with_timeout(&hook["clientConfig"], seconds);
+    let patience = Duration::from_secs(seconds);
+    match webhook::call(call.server, &config, review.body(), patience).await {
+        Err(why) => Outcome::Failed(format!("failed to call webhook: {why}")),
+        Ok(answer) => match review.read(&answer) {
+            Ok(answer) => Outcome::Answer(answer),
+            Err(why) => Outcome::Failed(why),
+        },
+    }
+}
+
+/// The client configuration with the patience of the server in its path, which webhooks may heed.
+fn with_timeout(config: &Value, seconds: u64) -> Value {
+    let mut config = config.clone();
+    let add = |path: &str| {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        Value::from(format!("{path}{sign}timeout={seconds}s"))
+    };
+    match config.get_mut("service") {
+        Some(service) if service.is_object() => service["path"] = add(service.text("path")),
+        _ => config["url"] = add(config.text("url")),
+    }
+    config
+}
+
+/// The answer of a webhook, or the refusal; `None` where it failed and may be ignored.
+fn answered(
+    call: &Call<'_>,
+    hook: &Value,
+    outcome: Outcome,
+) -> Result<Option<review::Answer>, Status> {
+    let name = hook.text("name");
+    match outcome {
+        Outcome::Refused(status) => Err(status),
+        Outcome::Failed(why) if hook.text("failurePolicy") == "Ignore" => {
+            tracing::warn!(webhook = name, why, "webhook failed and is ignored");
+            Ok(None)
+        }
+        Outcome::Failed(why) => {
+            Err(Status::internal(format!("failed calling webhook {name:?}: {why}")))
+        }
+        Outcome::Answer(answer) => {
+            for warning in &answer.warnings {
+                call.warnings.add(warning.as_str());
+            }
+            match answer.refusal(name) {
+                Some(status) => Err(status),
+                None => Ok(Some(answer)),
+            }
+        }
+    }
+}
+
+/// Lets one webhook change `object`. Returns whether it was asked.
+async fn mutate_by(call: &Call<'_>, hook: &Value, object: &mut Value) -> Result<bool, Status> {
+    let Some(matched) = matching::find(call, hook, object)? else { return Ok(false) };
+    let outcome = ask(call, hook, &matched, object).await;
+    let Some(answer) = answered(call, hook, outcome)? else { return Ok(true) };
+    let Some(patch) = answer.patch else { return Ok(true) };
+    if object.is_null() {
+        let name = hook.text("name");
+        let why = format!(
+            "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
+        );
+        return Err(Status::internal(why));
+    }
+    let failed = |why: &dyn std::fmt::Display| Status::internal(why.to_string());
+    let patch = JsonPatch::parse(patch).map_err(|error| failed(&error))?;
+    match &matched.endpoint {
+        Some(endpoint) => {
+            let taken = std::mem::take(object);
+            let mut changed = convert::from_storage(call.server, endpoint, taken).await?;
+            patch.apply(&mut changed).map_err(|error| failed(&error))?;
+            // What the webhook added is held to the schema as what a client sends is.
+            let schema = &endpoint.version().schema;
+            schema.conform(&mut changed).map_err(|error| failed(&error))?;
+            *object = convert::to_storage(call.server, endpoint, changed).await?;
+            if call.request.info.subresource.is_empty() {
+                normalize::default(endpoint, object);
+            }
+        }
+        None => patch.apply(object).map_err(|error| failed(&error))?,
+    }
+    Ok(true)
+}
+
+/// The endpoint of a resource at one of its versions.
+fn endpoint_at(resource: &std::sync::Arc<Resource>, version: &str) -> Option<Endpoint> {
+    let at = resource.versions.iter().position(|known| *known.gvk.version == *version)?;
+    Some(Endpoint::new(resource.clone(), at))
+}
+
+/// A kind as webhooks are told of it.
+fn kind_value(kind: &GroupVersionKind) -> Value {
+    serde_json::json!({"group": &*kind.group, "version": &*kind.version, "kind": &*kind.kind})
+}
