@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use apimachinery::{Key, Object, selector::labels::Selector};
-use client::{Api, Error, Informer, Patch, PatchParams, is_not_found};
+use client::{
+    Api, Error, Informer, Patch, PatchParams, WorkQueue, informer::parse_or_warn, is_not_found,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube_core::{NamespaceResourceScope, Resource};
 use serde::de::DeserializeOwned;
@@ -38,6 +40,20 @@ pub(crate) fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> 
         uid: owner.meta().uid.clone().unwrap_or_default(),
         controller: Some(true),
         block_owner_deletion: Some(true),
+    }
+}
+
+/// Queues those of `owners` whose selector matches `orphan`: they may want it.
+pub(crate) fn queue_adopters<K: DeserializeOwned>(
+    owners: &Informer,
+    orphan: &Object,
+    queue: &WorkQueue<Key>,
+    selector: impl Fn(K) -> Option<Selector>,
+) {
+    for owner in owners.in_namespace(&orphan.key.namespace) {
+        if parse_or_warn(&owner).and_then(&selector).is_some_and(|s| s.matches(orphan)) {
+            queue.add(owner.key.clone());
+        }
     }
 }
 

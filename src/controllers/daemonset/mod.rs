@@ -16,7 +16,6 @@ use client::{
     Change, Error, Informer, Informers, Patch, PatchParams, WorkQueue,
     controller::{Action, ReconcileError},
     events::reference,
-    informer::parse_or_warn,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -32,7 +31,9 @@ use self::{
 use crate::{
     Context,
     expectations::Expectations,
-    ownership::{claim, controller_key, controller_reference, index_orphans, selector_of},
+    ownership::{
+        claim, controller_key, controller_reference, index_orphans, queue_adopters, selector_of,
+    },
     pod::{Phase, PodFacts},
     pod_batch::{BURST, create_all, delete_all},
     pod_control::{PodControl, is_terminating},
@@ -112,19 +113,11 @@ impl Controller {
         }
         match owner {
             Some(owner) => self.queue.add(owner),
-            None if pod.controller().is_none() => self.queue_adopters(pod),
-            None => {}
-        }
-    }
-
-    /// Queues the DaemonSets that may want an orphan.
-    fn queue_adopters(&self, pod: &Object) {
-        for set in self.sets.in_namespace(&pod.key.namespace) {
-            if parse_or_warn::<DaemonSet>(&set)
-                .is_some_and(|set| selector_of(&set.spec.selector).is_some_and(|s| s.matches(pod)))
-            {
-                self.queue.add(set.key.clone());
+            None if pod.controller().is_none() => {
+                let selector = |set: DaemonSet| selector_of(&set.spec.selector);
+                queue_adopters(&self.sets, pod, &self.queue, selector);
             }
+            None => {}
         }
     }
 

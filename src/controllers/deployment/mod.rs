@@ -27,7 +27,7 @@ pub(crate) use self::revision::hash;
 use self::rollout::Rollout;
 use crate::{
     Context,
-    ownership::{claim, controller_key, index_orphans, selector_of},
+    ownership::{claim, controller_key, index_orphans, queue_adopters, selector_of},
     status_patch::write_status,
 };
 
@@ -57,10 +57,8 @@ pub(crate) async fn run(context: Context) {
         let previous = change.previous().and_then(|old| controller_key(old, "Deployment"));
         let owner = controller_key(set, "Deployment");
         if owner.is_none() && set.controller().is_none() {
-            // An orphan: whichever Deployment's selector matches will adopt it.
-            for deployment in this.deployments.in_namespace(&set.key.namespace) {
-                this.queue.add(deployment.key.clone());
-            }
+            let selector = |it: Deployment| selector_of(&it.spec.selector);
+            queue_adopters(&this.deployments, set, &this.queue, selector);
         }
         previous.into_iter().chain(owner).for_each(|key| this.queue.add(key));
     });

@@ -19,7 +19,6 @@ use client::{
     Change, Error, Informer, Informers, Patch, PatchParams, WorkQueue,
     controller::{Action, ReconcileError},
     events::reference,
-    informer::parse_or_warn,
     is_not_found,
 };
 use futures::{StreamExt, stream};
@@ -40,7 +39,9 @@ use self::{
 use crate::{
     Context,
     expectations::Expectations,
-    ownership::{claim, controller_key, controller_reference, index_orphans, selector_of},
+    ownership::{
+        claim, controller_key, controller_reference, index_orphans, queue_adopters, selector_of,
+    },
     pod_batch::{BURST, create_all, delete_all},
     pod_control::{PodControl, is_terminating},
     status_patch::status_patch,
@@ -140,7 +141,8 @@ impl Controller {
                 if pod.label(orphans::LABEL).is_some() {
                     self.orphans.add(pod.key.clone());
                 }
-                self.queue_adopters(pod);
+                let selector = |job: Job| selector_of(job.spec?.selector.as_ref()?);
+                queue_adopters(&self.jobs, pod, &self.queue, selector);
             }
             None => {}
         }
@@ -157,18 +159,6 @@ impl Controller {
             released.remove(&pod.uid);
             if released.is_empty() {
                 all.remove(owner);
-            }
-        }
-    }
-
-    /// Queues the Jobs that may want an orphan.
-    fn queue_adopters(&self, pod: &Object) {
-        for job in self.jobs.in_namespace(&pod.key.namespace) {
-            if parse_or_warn::<Job>(&job)
-                .and_then(|job| selector_of(job.spec?.selector.as_ref()?))
-                .is_some_and(|selector| selector.matches(pod))
-            {
-                self.queue.add(job.key.clone());
             }
         }
     }

@@ -11,7 +11,6 @@ use apimachinery::{Key, Object};
 use client::{
     Change, Error, Informer, Informers, WorkQueue,
     controller::{Action, ReconcileError},
-    informer::parse_or_warn,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -23,7 +22,9 @@ use self::kind::Replicated;
 use crate::{
     Context,
     expectations::Expectations,
-    ownership::{claim, controller_key, controller_reference, index_orphans, selector_of},
+    ownership::{
+        claim, controller_key, controller_reference, index_orphans, queue_adopters, selector_of,
+    },
     pod::{PodFacts, order_of_removal},
     pod_batch::{BURST, create_all, delete_all},
     pod_control::{PodControl, is_terminating, text_of},
@@ -92,19 +93,11 @@ impl<K: Replicated> Controller<K> {
         }
         match owner {
             Some(owner) => self.queue.add(owner),
-            None if pod.controller().is_none() => self.queue_adopters(pod),
-            None => {}
-        }
-    }
-
-    /// Queues the ReplicaSets that may want an orphan.
-    fn queue_adopters(&self, pod: &Object) {
-        for set in self.sets.in_namespace(&pod.key.namespace) {
-            if parse_or_warn::<K>(&set).is_some_and(|owner| {
-                selector_of(&owner.as_set().spec.selector).is_some_and(|s| s.matches(pod))
-            }) {
-                self.queue.add(set.key.clone());
+            None if pod.controller().is_none() => {
+                let selector = |owner: K| selector_of(&owner.as_set().spec.selector);
+                queue_adopters(&self.sets, pod, &self.queue, selector);
             }
+            None => {}
         }
     }
 
