@@ -70,7 +70,9 @@ pub async fn modify(
                 result => return Ok(Answer::created(result?)),
             }
         };
+        // A custom object may still be in the version that was the stored one before.
         let old = stored_value(&current)?;
+        let old = convert::to_storage(call.server, &call.endpoint, old).await?;
         if let Some(uid) = change.uid.as_deref().filter(|uid| **uid != *current.uid) {
             return Err(wrong_uid(call, name, uid, &current.uid));
         }
