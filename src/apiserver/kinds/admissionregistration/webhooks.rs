@@ -233,7 +233,7 @@ fn url(text: &str, path: &Path, errors: &mut Errors) {
 }
 
 fn service_path(text: &str, path: &Path, errors: &mut Errors) {
-    if text == "/" {
+    if matches!(text, "" | "/") {
         return;
     }
     if text.starts_with("//") {
