@@ -29,6 +29,9 @@ use crate::{
     systemd,
 };
 
+/// The database, within the data directory.
+const DATABASE: &str = "server/db/state.db";
+
 /// How long the parts may take to stop before they are left behind.
 const STOP: Duration = Duration::from_secs(15);
 
@@ -58,12 +61,31 @@ pub(crate) enum ServerError {
     /// The API server's certificate cannot be used.
     #[error("certificate of the API server: {0}")]
     Tls(#[from] rustls::Error),
+    /// The database cannot be used.
+    #[error("cannot open the store at {path}: {why}")]
+    Store {
+        /// The database.
+        path: PathBuf,
+        /// What the store says.
+        why: String,
+    },
     /// The API server did not start.
     #[error(transparent)]
-    Api(#[from] apiserver::StartError),
+    Api(apiserver::StartError),
     /// The node did not start.
     #[error(transparent)]
     Agent(#[from] AgentError),
+}
+
+impl ServerError {
+    fn of_api(error: apiserver::StartError, data: &Path) -> Self {
+        match error {
+            apiserver::StartError::Store(why) => {
+                Self::Store { path: data.join(DATABASE), why: why.to_string() }
+            }
+            other => Self::Api(other),
+        }
+    }
 }
 
 /// A running server.
@@ -100,7 +122,8 @@ impl Server {
         let serving = pki.serving(names(options, node_ip))?;
         let stop = CancellationToken::new();
         let config = api_config(options, &pki, node_ip)?;
-        let shared = Shared::open(config, authentication(&pki), stop.clone()).await?;
+        let shared = Shared::open(config, authentication(&pki), stop.clone());
+        let shared = shared.await.map_err(|error| ServerError::of_api(error, data))?;
         write_kubeconfig(options, &pki)?;
         let tls = apiserver::server_config(tls_identity(&pki, &serving)?)?;
         let api = tokio::spawn(serve(shared.clone(), listener, tls, stop.clone()));
@@ -221,7 +244,7 @@ fn api_config(
     };
     let ports = options.service_node_port_range;
     Ok(apiserver::Config {
-        database: options.directories.data_dir.join("server/db/state.db"),
+        database: options.directories.data_dir.join(DATABASE),
         advertise: SocketAddr::new(advertised, options.https_listen_port),
         service_cidr: options.service_cidr.to_string(),
         cluster_cidr: options.cluster_cidr.to_string(),

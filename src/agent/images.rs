@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::Metadata,
+    fs::{File, Metadata},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -53,7 +53,13 @@ impl Archives {
         let archives = archives(self.folder.path());
         self.refused.retain(|archive, _| archives.contains(archive));
         for archive in archives {
-            let Ok(metadata) = std::fs::metadata(&archive) else { continue };
+            let Ok(file) = File::open(&archive) else { continue };
+            // It is looked at again when its writer closes it.
+            if linux::fs::is_being_written(&file) {
+                continue;
+            }
+            let Ok(metadata) = file.metadata() else { continue };
+            drop(file);
             let stamp = stamp_of(&archive);
             let now = fingerprint(&metadata);
             if std::fs::read_to_string(&stamp).is_ok_and(|before| before == now) {

@@ -1,8 +1,13 @@
 //! `knarr images`: by way of the node that runs, or on the store itself if none does.
 
-use std::{error::Error, path::PathBuf};
+use std::{
+    error::Error,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Subcommand;
+use linux::inotify::Folder;
 use runtime::{Image, ImageStore, Runtime};
 
 use crate::{
@@ -11,8 +16,13 @@ use crate::{
         control::{self, Answer, Connection, Request},
     },
     config::NodeDirectories,
-    lock::DataLock,
+    lock::{DataLock, LockError},
 };
+
+/// How long a server may take to start.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often one is looked for that ended meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What to do with the images of a node.
 #[derive(Subcommand)]
@@ -66,11 +76,22 @@ enum Store {
 
 impl Store {
     async fn open(directories: &NodeDirectories) -> Result<Self, Box<dyn Error>> {
-        if let Some(node) = Connection::open(&directories.run_dir).await? {
-            return Ok(Self::Node(node));
-        }
         std::fs::create_dir_all(&directories.data_dir)?;
-        let _lock = DataLock::take(&directories.data_dir)?;
+        let mut run_dir = Folder::new(&directories.run_dir);
+        let begin = Instant::now();
+        let _lock = loop {
+            if let Some(node) = Connection::open(&directories.run_dir).await? {
+                return Ok(Self::Node(node));
+            }
+            match DataLock::take(&directories.data_dir) {
+                Ok(lock) => break lock,
+                // A server that has just been started has its socket as soon as it has a node.
+                Err(LockError::Held { .. }) if begin.elapsed() < PATIENCE => {
+                    run_dir.changed(LOOK).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         let store = Runtime::image_store(&agent::runtime_config(directories)).await?;
         let pods = std::fs::read_dir(directories.run_dir.join("pods"));
         let pods = pods.is_ok_and(|mut pods| pods.next().is_some());

@@ -406,6 +406,23 @@ pub fn sync_filesystem(fd: impl AsFd) -> io::Result<()> {
     cvt(unsafe { libc::syncfs(fd.as_fd().as_raw_fd()) }).map(drop)
 }
 
+/// Whether somebody has a file open for writing. The kernel grants a read lease on a file that nobody
+/// writes to alone; where it grants none for another reason, the answer is no.
+pub fn is_being_written(file: &std::fs::File) -> bool {
+    const F_SETSIG: libc::c_int = 10;
+    let fd = file.as_raw_fd();
+    // SAFETY: no memory is involved, and the descriptor is open. Whoever opens the file for writing
+    // just now has a signal sent to this process: one that does nothing unless it is handled.
+    unsafe {
+        libc::fcntl(fd, F_SETSIG, libc::SIGURG);
+        if libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) == 0 {
+            libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK);
+            return false;
+        }
+    }
+    io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN)
+}
+
 /// Size and fill of a filesystem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FsUsage {
@@ -489,6 +506,18 @@ mod tests {
         assert!(!dir.0.join("elsewhere").exists());
         assert_eq!(made, ["elsewhere", "elsewhere/x", "elsewhere/y"].map(PathBuf::from));
         assert!(root.make_folders("loop/x", &mut |_| {}).is_err());
+    }
+
+    #[test]
+    fn writers_are_noticed() {
+        let dir = Dir::new("writers");
+        let path = dir.0.join("file");
+        let writer = std::fs::File::create(&path).unwrap();
+        let reader = std::fs::File::open(&path).unwrap();
+        assert!(is_being_written(&reader));
+        drop(writer);
+        assert!(!is_being_written(&reader));
+        drop(std::fs::OpenOptions::new().append(true).open(&path).unwrap());
     }
 
     #[test]

@@ -62,8 +62,8 @@ impl Watch {
         Ok(Watch { inotify, folder: folder.to_owned() })
     }
 
-    /// Takes all that has happened. A file that is made counts when its writer closes it, a link
-    /// at once: nobody writes to it.
+    /// Takes all that has happened. A file that is made counts when its writer closes it, a link, a
+    /// socket or a folder at once: nobody writes to it.
     pub fn take(&self) -> io::Result<Change> {
         let mut buffer = [0u8; 4096];
         let mut change = Change::Nothing;
@@ -80,7 +80,7 @@ impl Watch {
                 if mask & SELF != 0 {
                     change = Change::Gone;
                 } else if change == Change::Nothing
-                    && (mask & libc::IN_CREATE == 0 || self.is_link(name))
+                    && (mask & libc::IN_CREATE == 0 || self.is_whole(name))
                 {
                     change = Change::Inside;
                 }
@@ -88,9 +88,10 @@ impl Watch {
         }
     }
 
-    fn is_link(&self, name: &OsStr) -> bool {
+    /// Whether a name that has come is no new file.
+    fn is_whole(&self, name: &OsStr) -> bool {
         let metadata = std::fs::symlink_metadata(self.folder.join(name));
-        metadata.is_ok_and(|file| file.is_symlink() || (file.is_file() && file.nlink() > 1))
+        metadata.is_ok_and(|file| !file.is_file() || file.nlink() > 1)
     }
 }
 

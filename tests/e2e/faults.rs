@@ -117,6 +117,33 @@ fn a_full_disk_at_the_start_is_said_in_one_line() {
 }
 
 #[test]
+fn a_database_that_is_none_or_has_no_room_is_named_in_one_line() {
+    let mut cluster = Cluster::stopped_with(Options { without_node: true, ..Options::default() });
+    let disk = SmallDisk::at(&cluster.data(), 16);
+    cluster.launch();
+    cluster.stop_server();
+    let flags = cluster.server_flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let database = cluster.data().join("server/db/state.db");
+
+    let ballast = disk.fill();
+    let said = another_server(&cluster, &flags).refused();
+    let full =
+        format!("knarr: cannot open the store at {}: the disk is full\n", database.display());
+    assert_eq!(said, full);
+    std::fs::remove_file(ballast).unwrap();
+    cluster.launch();
+    cluster.stop_server();
+
+    std::fs::write(&database, "nonsense").unwrap();
+    let said = another_server(&cluster, &flags).refused();
+    one_line(&said);
+    let database = format!("cannot open the store at {}: ", database.display());
+    assert!(said.contains(&database) && said.contains("not a database"), "{said}");
+    drop(cluster);
+}
+
+#[test]
 fn a_read_only_data_directory_is_said_in_one_line() {
     let cluster = Cluster::stopped_with(Options { without_node: true, ..Options::default() });
     let disk = SmallDisk::at(&cluster.data(), 16);

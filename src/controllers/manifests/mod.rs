@@ -123,8 +123,10 @@ impl Manifests {
             };
             let done = match stamp {
                 Some(_) => self.apply_file(folder, &name, record).await,
-                None => self.prune(&name, None, record).await,
+                None => Some(self.prune(&name, None, record).await),
             };
+            // One that is being written counts as changed when it is looked at again.
+            let (done, stamp) = done.map_or((false, None), |done| (done, stamp));
             if done && stamp.is_none() {
                 self.tried.remove(&name);
             } else {
@@ -142,17 +144,18 @@ impl Manifests {
     }
 
     /// Applies what a file names, and deletes what it no longer does. Returns whether all went
-    /// well.
-    async fn apply_file(&self, folder: &Path, file: &str, record: &mut Record) -> bool {
+    /// well; `None` if the file is being written.
+    async fn apply_file(&self, folder: &Path, file: &str, record: &mut Record) -> Option<bool> {
         let path: PathBuf = folder.join(file);
-        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
+        let read = tokio::task::spawn_blocking(move || read(&path)).await;
         let text = match read {
-            Ok(Ok(text)) => text,
+            Ok(Ok(Some(text))) => text,
+            Ok(Ok(None)) => return None,
             Ok(Err(error)) => {
                 warn!(file, %error, "manifest cannot be read");
-                return false;
+                return Some(false);
             }
-            Err(_) => return false,
+            Err(_) => return Some(false),
         };
         let (mut whole, mut named) = (true, BTreeSet::new());
         for document in documents::read(&text, file.ends_with(".json")) {
@@ -171,10 +174,10 @@ impl Manifests {
         }
         if !whole {
             // What does not parse may name what is there: nothing is deleted on a guess.
-            return false;
+            return Some(false);
         }
         info!(file, objects = named.len(), "manifest applied");
-        self.prune(file, Some(&named), record).await
+        Some(self.prune(file, Some(&named), record).await)
     }
 
     async fn apply(
@@ -312,6 +315,16 @@ fn list(folder: &Path) -> std::io::Result<BTreeMap<String, Stamp>> {
         }
     }
     Ok(files)
+}
+
+/// A manifest's text; `None` of one that is being written. Half of one would delete what the other
+/// half names.
+fn read(path: &Path) -> std::io::Result<Option<String>> {
+    let file = std::fs::File::open(path)?;
+    match linux::fs::is_being_written(&file) {
+        true => Ok(None),
+        false => std::io::read_to_string(file).map(Some),
+    }
 }
 
 /// Whether a file is one: hidden ones are what editors are about to put in place. The name is a key

@@ -10,7 +10,10 @@ use common::{
     CLIENT_IP, GATEWAY, NODE_IP, Node, Server, TestPod, UdpClient, at, cidr, cluster_ip, inside,
     no_tcp, servers, service, tcp,
 };
-use netlink::nft::{BaseChain, Batch, ChainKind, Family, Hook, Nft, Policy};
+use netlink::nft::{
+    BaseChain, Batch, ChainKind, Comparison, Expressions, Family, Hook, Nft, PayloadBase, Policy,
+    Reg, Reject, Verdict,
+};
 use network::TABLE;
 use network::hostports::HostPort;
 use network::proxy::{Change, Endpoint, Protocol, ServicePort};
@@ -347,8 +350,9 @@ fn firewalls_of_others_are_found() {
     let node = Node::new();
     let _proxy = node.proxy(vec![]);
     let found = || {
-        let chains = inside(&node.netns, network::firewall::dropping_chains);
-        chains.into_iter().map(|c| format!("{} {}", c.table, c.name)).collect::<Vec<_>>()
+        let pods = "10.42.0.0/16".parse().unwrap();
+        let chains = inside(&node.netns, || network::firewall::obstacles(pods));
+        chains.into_iter().map(|c| format!("{} {}", c.table, c.chain)).collect::<Vec<_>>()
     };
     assert!(found().is_empty());
     let mut batch = Batch::new(Family::Inet, "firewall");
@@ -360,6 +364,31 @@ fn firewalls_of_others_are_found() {
     batch.add_base_chain(&chain("out", Hook::Output, Policy::Drop));
     inside(&node.netns, || Nft::open()?.commit(batch));
     assert_eq!(found(), ["firewall fwd"]);
+
+    // A last rule that refuses everything is as good as a policy.
+    let change = |rules: &dyn Fn(&mut Batch)| {
+        let mut batch = Batch::new(Family::Inet, "firewall");
+        rules(&mut batch);
+        inside(&node.netns, || Nft::open()?.commit(batch));
+    };
+    change(&|batch| {
+        batch.rule("in", |rule| {
+            rule.counter().reject(Reject::Prohibited);
+        })
+    });
+    assert_eq!(found(), ["firewall fwd", "firewall in"]);
+    // An exception counts in its own chain, and in one that is not run by itself in all.
+    let pods = |rule: &mut Expressions<'_>| {
+        rule.payload(Reg::new(0), PayloadBase::Network, 12, 2);
+        rule.compare(Reg::new(0), Comparison::Equal, &[10, 42]).verdict(Verdict::Accept);
+    };
+    change(&|batch| batch.rule("fwd", pods));
+    assert_eq!(found(), ["firewall in"]);
+    change(&|batch| {
+        batch.add_chain("user");
+        batch.rule("user", pods);
+    });
+    assert!(found().is_empty());
 }
 
 #[test]
