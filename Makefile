@@ -58,6 +58,10 @@ unit: ## the tests beside the code
 e2e: ## scenarios on real clusters, each in a network namespace of its own
 	$(TESTS) --test e2e
 
+.PHONY: fuzz
+fuzz: ## hostile input for longer: FUZZ_SECONDS=60 for each idea, FUZZ_SEED to choose another way
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(TESTS) --test fuzz -- --nocapture
+
 .PHONY: conformance
 conformance: ## upstream's own end-to-end suite against a cluster started for it
 	$(TESTS) --no-run

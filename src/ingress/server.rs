@@ -11,7 +11,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -202,6 +202,9 @@ async fn begins_with_http2(stream: &TcpStream) -> std::io::Result<bool> {
         // a pause, because the stream stays readable.
         if seen == 0 || seen >= 3 || !matches {
             return Ok(matches && seen > 0);
+        }
+        if stream.ready(Interest::READABLE).await?.is_read_closed() {
+            return Ok(false);
         }
         tokio::time::sleep(EXHAUSTED).await;
     }

@@ -54,11 +54,15 @@ fn exec_passes_input_output_and_the_exit_code() {
 #[test]
 fn a_terminal_is_one_on_both_sides() {
     let space = with_talker("terminal");
-    let arguments = ["exec", "-it", "talker", "--", "sh", "-c", "tty; until stty size; do sleep 0.05; done"];
+    // The size comes after the terminal.
+    let line = "tty; until stty size; do sleep 0.05; done";
+    let arguments = ["exec", "-it", "talker", "-c", "first", "--", "sh", "-c", line];
     let kubectl = space.cluster.command_line(&["-n", space.name], &arguments);
-    let line = format!("stty rows 33 cols 99; {kubectl}");
-    let said = space.cluster.on_node("script", &["-qec", &line, "/dev/null"]).stdout();
-    assert!(said.contains("/dev/pts/") && said.contains("33 99"), "{said:?}");
+    let line = format!("stty rows 33 cols 99; {kubectl}; echo exit code $?");
+    let mut session = space.cluster.in_background("script", &["-qec", &line, "/dev/null"]);
+    session.line_with("/dev/pts/");
+    session.line_with("33 99");
+    assert!(session.end().0);
 }
 
 #[test]

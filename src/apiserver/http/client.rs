@@ -221,23 +221,28 @@ impl http_body::Body for Payload {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Incoming(body) => Pin::new(body)
-                .poll_frame(context)
-                .map(|next| next.map(|frame| frame.map_err(BoxError::from))),
+            Self::Incoming(body) => match body.body() {
+                Some(body) => Pin::new(body)
+                    .poll_frame(context)
+                    .map(|next| next.map(|frame| frame.map_err(BoxError::from))),
+                None => Poll::Ready(None),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Bytes(bytes) => bytes.is_empty(),
-            Self::Incoming(body) => body.is_end_stream(),
+            Self::Incoming(body) => body.look().is_none_or(http_body::Body::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Incoming(body) => body.size_hint(),
+            Self::Incoming(body) => {
+                body.look().map_or_else(SizeHint::default, http_body::Body::size_hint)
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     http::{
         accept::{self, Format, Offer},
         body::{Body, Response},
-        decode::Payload,
+        decode::{Payload, Unread},
         gzip,
         info::{self, Rest},
         query::{self, Query},
@@ -27,12 +27,13 @@ use crate::{
 /// Answers a request from a connection.
 pub async fn serve(server: &Arc<Shared>, peer: &Peer, request: Request<Incoming>) -> Response {
     let (parts, body) = request.into_parts();
+    let body = Payload::Incoming(Unread::new(body));
     let user = match authenticate(server, peer, &parts.headers) {
         Ok(user) => user,
         Err(status) => return finish(refuse(&parts.headers, "", &status), false),
     };
     let compressed = gzip::wanted(&parts.headers);
-    finish(handle(server, &user, parts, Payload::Incoming(body)).await, compressed)
+    finish(handle(server, &user, parts, body).await, compressed)
 }
 
 fn authenticate(server: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<UserInfo, Status> {

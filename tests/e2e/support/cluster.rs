@@ -241,9 +241,16 @@ impl Cluster {
 
     /// Starts kubectl as the admin.
     pub fn kubectl_in_background(&self, arguments: &[&str]) -> Background {
-        let mut command = self.command_in(&self.network.node, Path::new(&tool("kubectl")));
-        command.arg(format!("--kubeconfig={}", self.kubeconfig().display())).args(arguments);
-        Background::start(&mut command)
+        let kubeconfig = format!("--kubeconfig={}", self.kubeconfig().display());
+        let mut all = vec![kubeconfig.as_str()];
+        all.extend(arguments);
+        self.in_background(&tool("kubectl"), &all)
+    }
+
+    /// Starts a program on the node.
+    pub fn in_background(&self, program: &str, arguments: &[&str]) -> Background {
+        let mut command = self.command_in(&self.network.node, Path::new(program));
+        Background::start(command.args(arguments))
     }
 
     /// The shell line of kubectl as the admin, for programs that start it themselves.
