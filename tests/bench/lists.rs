@@ -97,7 +97,7 @@ fn list(target: &Target, path: &str, accept: &str) -> (Duration, usize) {
 /// A pod of ordinary size which no scheduler takes.
 fn pod(at: usize) -> Value {
     let application = format!("application-{}", at % APPLICATIONS);
-    let variables: Vec<Value> = (0..8)
+    let variables: Vec<Value> = (0..3)
         .map(|n| json!({"name": format!("VARIABLE_{n}"), "value": format!("the value of variable {n}")}))
         .collect();
     let probe = json!({"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 10});

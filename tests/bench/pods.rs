@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,8 @@ use crate::{
 const ONE_BY_ONE: usize = 30;
 /// Pods that are made at once.
 const AT_ONCE: usize = 50;
+/// How long a process has to be ready to be told to stop.
+const TRAP: Duration = Duration::from_millis(200);
 /// Clients that make those.
 const CLIENTS: usize = 8;
 
@@ -77,6 +80,8 @@ fn figures(target: &Target) -> [f64; 5] {
         create(&mut connection, &path, &name, image);
         let event = watch.until("the pod to run", |event| event.name() == name && runs(event));
         started.push(event.at - begin);
+        // Before its shell has set the trap the process would be deaf to SIGTERM.
+        sleep(TRAP);
 
         let pod = format!("{path}/{name}?gracePeriodSeconds=1");
         let begin = Instant::now();
