@@ -33,9 +33,15 @@ pub async fn run(server: Arc<Shared>) {
         generation.mark_unchanged();
         let begin = services.snapshot().revision();
         registration::reconcile(&server, &services, &server.resources.table_owned()).await;
-        let found = remotes(&server, &services).await;
+        let (found, verdicts) = remotes(&server, &services).await;
         let some = !found.is_empty();
         server.aggregator.remotes.store(Arc::new(found));
+        // After that: who reads in a status what is served finds it served.
+        for verdict in verdicts {
+            if let Err(error) = tell(&server, &verdict).await {
+                warn!(service = %verdict.service.key, %error, "status not written");
+            }
+        }
         let Ok(mut changes) = services.watch(begin) else { continue };
         // What is behind the Services only matters while there is one to ask.
         let mut slices = match some {
@@ -74,9 +80,17 @@ async fn any(changes: &mut Option<Watch>) {
     }
 }
 
-/// The APIServices of other servers, each asked, with the answer in its status.
-async fn remotes(server: &Shared, services: &Collection) -> Vec<Arc<Remote>> {
-    let mut all = Vec::new();
+/// What is found out about an APIService, for its status.
+struct Verdict {
+    service: Arc<Object>,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+/// The APIServices of other servers, each asked whether it answers.
+async fn remotes(server: &Shared, services: &Collection) -> (Vec<Arc<Remote>>, Vec<Verdict>) {
+    let (mut all, mut verdicts) = (Vec::new(), Vec::new());
     for object in services.snapshot().iter() {
         let Ok(value) = object.value() else { continue };
         if !value["spec"]["service"].is_object() {
@@ -97,12 +111,10 @@ async fn remotes(server: &Shared, services: &Collection) -> Vec<Arc<Remote>> {
             }
             Err((reason, message)) => ("False", reason, message),
         };
-        if let Err(error) = tell(server, object, status, reason, &message).await {
-            warn!(service = %object.key, %error, "status not written");
-        }
+        verdicts.push(Verdict { service: object.clone(), status, reason, message });
         all.push(Arc::new(remote));
     }
-    all
+    (all, verdicts)
 }
 
 fn remote(server: &Shared, value: &Value) -> Result<Remote, String> {
@@ -176,16 +188,11 @@ async fn discover(server: &Shared, remote: &Remote, path: &str) -> Result<Value,
 }
 
 /// Sets the condition `Available`.
-async fn tell(
-    server: &Shared,
-    object: &Object,
-    status: &str,
-    reason: &str,
-    message: &str,
-) -> Result<(), Status> {
+async fn tell(server: &Shared, verdict: &Verdict) -> Result<(), Status> {
+    let Verdict { service, status, reason, message } = verdict;
     let table = server.resources.table_owned();
     let resource = table.resource(GROUP, PLURAL).ok_or_else(Status::unknown_resource)?;
-    direct::edit(server, resource, &object.key, false, |_, value| {
+    direct::edit(server, resource, &service.key, false, |_, value| {
         let mut known = value["status"]["conditions"].as_array().into_iter().flatten();
         let known = known.find(|condition| condition["type"] == "Available").cloned();
         let same = |field: &str, wanted: &str| known.as_ref().is_some_and(|k| k[field] == wanted);
@@ -196,7 +203,7 @@ async fn tell(
             true => known.as_ref().map(|known| known["lastTransitionTime"].clone()),
             false => None,
         };
-        info!(service = %object.key, status, reason, "api service");
+        info!(service = %service.key, status, reason, "api service");
         value["status"] = json!({ "conditions": [{
             "type": "Available", "status": status, "reason": reason, "message": message,
             "lastTransitionTime": since.unwrap_or_else(|| time::now().into()),
