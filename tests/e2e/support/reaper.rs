@@ -12,7 +12,10 @@ const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 knarr=$1 directory=$2 node=$3 outside=$4
 read -r _ && exit
-kill -9 "$(cat "$directory/data/lock")"
+server=$(cat "$directory/data/lock")
+kill -9 "$server"
+# Until it is gone it has the lock of the data directory.
+while kill -0 "$server"; do sleep 0.1; done
 nsenter --net="/run/netns/$node" "$knarr" cleanup --data-dir="$directory/data" \
   --run-dir="$directory/run" --cgroup-root="/$node"
 ip netns del "$node"
