@@ -13,6 +13,7 @@ use client::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use placement::taints::covers;
 use serde_json::json;
 
 use crate::{
@@ -127,16 +128,6 @@ fn time_left(taints: &[&Taint], tolerations: &[Toleration], now: Timestamp) -> O
         };
     }
     least
-}
-
-/// Whether `toleration` tolerates `taint`.
-pub(crate) fn covers(toleration: &Toleration, taint: &Taint) -> bool {
-    let given = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (effect, key) = (given(&toleration.effect), given(&toleration.key));
-    (effect.is_empty() || effect == taint.effect)
-        && (key.is_empty() || key == taint.key)
-        && (toleration.operator.as_deref() == Some("Exists")
-            || given(&toleration.value) == given(&taint.value))
 }
 
 #[cfg(test)]

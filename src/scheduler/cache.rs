@@ -1,7 +1,8 @@
-//! The scheduler's picture of the nodes: what each has, and what the pods on it take up.
+//! The scheduler's picture of the nodes: what each has, what the pods on it take up, and for which
+//! pods room is being made there.
 //!
 //! Pods are counted from the moment a node is chosen (assumed), before the API says so, so that
-//! the next decision sees this one.
+//! the next decision sees this one. The same holds for nominations.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,62 +10,26 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Node;
+use placement::requests::Amounts;
 
 use crate::{
-    pod::{HostPort, PodInfo},
-    resources::{Requests, Resources},
+    node::{NodeInfo, Placed},
+    pod::PodInfo,
+    resources::Resources,
 };
 
-/// A node and what is left of it.
-#[derive(Clone, Debug, Default)]
-pub struct NodeInfo {
-    /// The node.
-    pub node: Node,
-    /// What pods may take up together.
-    pub allocatable: Resources,
-    /// What its pods take up, as stated; `pods` is their number.
-    pub requested: Resources,
-    /// What its pods take up for ranking.
-    pub ranked: Resources,
-    /// Ports that its pods hold, with the UID of the holder.
-    pub ports: Vec<(Box<str>, HostPort)>,
-    /// Whether the node exists; pods can be known before their node.
-    known: bool,
-}
-
-impl NodeInfo {
-    /// The name of the node.
-    pub fn name(&self) -> &str {
-        self.node.metadata.name.as_deref().unwrap_or_default()
-    }
-
-    fn add(&mut self, pod: &Placed) {
-        self.requested.add(&pod.requests.stated);
-        self.requested.pods += 1;
-        self.ranked.add(&pod.requests.ranked);
-        self.ports.extend(pod.ports.iter().map(|port| (pod.uid.clone(), port.clone())));
-    }
-
-    fn remove(&mut self, pod: &Placed) {
-        self.requested.subtract(&pod.requests.stated);
-        self.requested.pods -= 1;
-        self.ranked.subtract(&pod.requests.ranked);
-        self.ports.retain(|(uid, _)| *uid != pod.uid);
-    }
-}
-
-/// What is remembered of a pod on a node.
-struct Placed {
-    uid: Box<str>,
-    node: Box<str>,
-    requests: Requests,
-    ports: Vec<HostPort>,
+/// A pod for which room is made on a node.
+struct Nominated {
+    pod: Arc<Placed>,
+    /// Whether the API has told of it. Until then its silence means nothing.
+    told: bool,
 }
 
 #[derive(Default)]
 struct State {
     nodes: BTreeMap<Box<str>, Arc<NodeInfo>>,
-    pods: HashMap<Box<str>, Placed>,
+    pods: HashMap<Box<str>, Arc<Placed>>,
+    nominated: HashMap<Box<str>, Nominated>,
 }
 
 /// The picture. Changed by the informers, read by the scheduling task.
@@ -81,29 +46,25 @@ impl Cache {
     /// Takes in a node; returns whether anything that matters to placing pods has changed.
     pub(crate) fn put_node(&self, node: Node) -> bool {
         let mut state = self.lock();
-        let name: Box<str> = node.metadata.name.as_deref().unwrap_or_default().into();
-        let info = Arc::make_mut(state.nodes.entry(name).or_default());
-        let allocatable =
-            Resources::from_list(node.status.as_ref().and_then(|s| s.allocatable.as_ref()));
+        let info = state.node(node.metadata.name.as_deref().unwrap_or_default());
+        let status = node.status.as_ref();
+        let allocatable = Resources::read(status.and_then(|status| status.allocatable.as_ref()));
         let changed = !info.known
             || info.allocatable != allocatable
             || info.node.spec != node.spec
             || info.node.metadata.labels != node.metadata.labels;
         info.known = true;
         info.allocatable = allocatable;
-        info.node = node;
+        info.node = Arc::new(node);
         changed
     }
 
     /// Forgets a node. The pods on it stay counted in case it comes back.
     pub(crate) fn remove_node(&self, name: &str) {
         let mut state = self.lock();
-        if let Some(info) = state.nodes.get_mut(name) {
-            let info = Arc::make_mut(info);
-            info.known = false;
-            if info.requested.pods == 0 {
-                state.nodes.remove(name);
-            }
+        if state.nodes.contains_key(name) {
+            state.node(name).known = false;
+            state.tidy(name);
         }
     }
 
@@ -119,26 +80,17 @@ impl Cache {
 
     fn place(&self, pod: &PodInfo, node: &str) -> bool {
         let mut state = self.lock();
-        if let Some(placed) = state.pods.get(pod.uid()) {
-            if &*placed.node == node && placed.requests == pod.requests {
-                return false;
-            }
-            state.remove(pod.uid());
-        }
-        let placed = Placed {
-            uid: pod.uid().into(),
-            node: node.into(),
-            requests: pod.requests.clone(),
-            ports: pod.ports.clone(),
-        };
-        Arc::make_mut(state.nodes.entry(node.into()).or_default()).add(&placed);
+        state.end_nomination(pod.uid());
+        let before = state.remove(pod.uid());
+        let placed = Placed::new(pod, node);
+        state.node(node).add(placed.clone());
         state.pods.insert(pod.uid().into(), placed);
-        true
+        before.is_none_or(|before| &*before.node != node || before.requests != pod.requests)
     }
 
     /// Stops counting a pod; returns whether it was counted.
     pub(crate) fn remove_pod(&self, uid: &str) -> bool {
-        self.lock().remove(uid)
+        self.lock().remove(uid).is_some()
     }
 
     /// Whether a pod is counted on a node.
@@ -150,18 +102,158 @@ impl Cache {
     pub(crate) fn nodes(&self) -> Vec<Arc<NodeInfo>> {
         self.lock().nodes.values().filter(|info| info.known).cloned().collect()
     }
+
+    /// Notes that room is made for `pod` on `node`, before the API says so. Returns the nomination
+    /// that this ends.
+    pub(crate) fn nominate(&self, pod: &PodInfo, node: &str) -> Option<Arc<Placed>> {
+        let mut state = self.lock();
+        let before = state.end_nomination(pod.uid());
+        // Someone else may have assigned it in the meantime.
+        if !state.pods.contains_key(pod.uid()) {
+            state.nominate(Placed::new(pod, node), false);
+        }
+        moved(before, Some(node))
+    }
+
+    /// Takes in what the API says about the nomination of a pending pod. Returns the nomination
+    /// that this ends.
+    pub(crate) fn follow_nomination(&self, pod: &PodInfo) -> Option<Arc<Placed>> {
+        let mut state = self.lock();
+        let before = state.end_nomination(pod.uid());
+        let untold = before.as_ref().filter(|before| !before.told);
+        let node: Option<Box<str>> = match pod.nominated_node() {
+            Some(node) => Some(node.into()),
+            None => untold.map(|before| before.pod.node.clone()),
+        };
+        if let Some(node) = &node {
+            state.nominate(Placed::new(pod, node), pod.nominated_node().is_some());
+        }
+        moved(before, node.as_deref())
+    }
+
+    /// Ends a nomination, if there is one.
+    pub(crate) fn end_nomination(&self, uid: &str) -> Option<Arc<Placed>> {
+        self.lock().end_nomination(uid).map(|ended| ended.pod)
+    }
+
+    /// The pods of lower priority than `priority` that are nominated to a node.
+    pub(crate) fn nominated_below(&self, node: &str, priority: i32) -> Vec<Arc<Placed>> {
+        let state = self.lock();
+        let nominated = state.nodes.get(node).map(|info| info.nominated.as_slice());
+        let below = nominated.unwrap_or_default().iter().filter(|pod| pod.priority < priority);
+        below.cloned().collect()
+    }
+}
+
+/// The nomination before, if it is not one to `node`.
+fn moved(before: Option<Nominated>, node: Option<&str>) -> Option<Arc<Placed>> {
+    before.map(|before| before.pod).filter(|before| Some(&*before.node) != node)
 }
 
 impl State {
-    fn remove(&mut self, uid: &str) -> bool {
-        let Some(placed) = self.pods.remove(uid) else { return false };
-        if let Some(info) = self.nodes.get_mut(&placed.node) {
-            let info = Arc::make_mut(info);
-            info.remove(&placed);
-            if !info.known && info.requested.pods == 0 {
-                self.nodes.remove(&placed.node);
-            }
+    fn node(&mut self, name: &str) -> &mut NodeInfo {
+        Arc::make_mut(self.nodes.entry(name.into()).or_default())
+    }
+
+    fn tidy(&mut self, name: &str) {
+        if self.nodes.get(name).is_some_and(|info| info.is_forgotten()) {
+            self.nodes.remove(name);
         }
-        true
+    }
+
+    fn remove(&mut self, uid: &str) -> Option<Arc<Placed>> {
+        let placed = self.pods.remove(uid)?;
+        self.node(&placed.node).remove(uid);
+        self.tidy(&placed.node);
+        Some(placed)
+    }
+
+    fn nominate(&mut self, pod: Arc<Placed>, told: bool) {
+        self.node(&pod.node).nominated.push(pod.clone());
+        self.nominated.insert(pod.uid().into(), Nominated { pod, told });
+    }
+
+    fn end_nomination(&mut self, uid: &str) -> Option<Nominated> {
+        let ended = self.nominated.remove(uid)?;
+        self.node(&ended.pod.node).nominated.retain(|pod| pod.uid() != uid);
+        self.tidy(&ended.pod.node);
+        Some(ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{node, pod};
+
+    fn nominated(cache: &Cache) -> Vec<String> {
+        let nodes = cache.nodes();
+        nodes.iter().filter(|n| n.awaits("p")).map(|n| n.name().to_owned()).collect()
+    }
+
+    fn told(node: &str) -> PodInfo {
+        let status = match node {
+            "" => Value::Null,
+            _ => json!({"nominatedNodeName": node}),
+        };
+        pod(json!({"metadata": {"name": "p"}, "status": status}))
+    }
+
+    fn cache() -> Cache {
+        let cache = Cache::default();
+        for name in ["a", "b"] {
+            cache.put_node(node(name, "1"));
+        }
+        cache
+    }
+
+    #[test]
+    fn a_nomination_not_yet_told_outlives_news_without_it() {
+        let cache = cache();
+        assert!(cache.nominate(&told(""), "a").is_none());
+        assert!(cache.follow_nomination(&told("")).is_none());
+        assert_eq!(nominated(&cache), ["a"]);
+        assert!(cache.follow_nomination(&told("a")).is_none());
+        let ended = cache.follow_nomination(&told(""));
+        assert_eq!(ended.map(|pod| pod.node.to_string()).as_deref(), Some("a"));
+        assert!(nominated(&cache).is_empty());
+    }
+
+    #[test]
+    fn a_nomination_moves_and_ends_with_the_assignment() {
+        let cache = cache();
+        cache.follow_nomination(&told("a"));
+        assert!(cache.nominate(&told("a"), "b").is_some(), "it ends the one before");
+        assert_eq!(nominated(&cache), ["b"]);
+        cache.assume(&told("a"), "a");
+        assert!(nominated(&cache).is_empty());
+        cache.nominate(&told("a"), "b");
+        assert!(nominated(&cache).is_empty(), "a pod that has a node needs no nomination");
+    }
+
+    #[test]
+    fn only_nominations_of_lower_priority_are_in_the_way() {
+        let cache = cache();
+        let other = pod(json!({"metadata": {"name": "q"}, "spec": {"priority": 5}}));
+        cache.nominate(&other, "a");
+        assert_eq!(cache.nominated_below("a", 5).len(), 0);
+        assert_eq!(cache.nominated_below("a", 6).len(), 1);
+        assert_eq!(cache.nominated_below("b", 6).len(), 0);
+    }
+
+    #[test]
+    fn pods_stay_counted_while_their_node_is_away() {
+        let cache = cache();
+        let assigned = pod(json!({"metadata": {"name": "p"}, "spec": {"nodeName": "a"}}));
+        assert!(cache.put_pod(&assigned));
+        assert!(!cache.put_pod(&assigned), "it is counted already");
+        cache.remove_node("a");
+        assert_eq!(cache.nodes().len(), 1);
+        cache.put_node(node("a", "1"));
+        assert_eq!(cache.nodes()[0].requested.pods, 1);
+        assert!(cache.remove_pod("p") && !cache.remove_pod("p"));
+        assert_eq!(cache.nodes()[0].requested.pods, 0);
     }
 }

@@ -1,7 +1,15 @@
 //! The extension points of scheduling, as upstream's framework names them, and the plugins that
 //! are built in. Adding one is a file in `filters/` or `scores/` and a line in [`Plugins`].
 
-use crate::{cache::NodeInfo, filters, pod::PodInfo, scores};
+use std::sync::Arc;
+
+use crate::{
+    filters,
+    node::{NodeInfo, Placed},
+    pod::PodInfo,
+    preemption::{self, Budget},
+    scores,
+};
 
 /// The highest score of a node.
 pub const MAX_SCORE: i64 = 100;
@@ -36,7 +44,7 @@ pub enum ClusterEvent {
     NodeChanged,
     /// A pod got a node.
     PodAssigned,
-    /// A pod that had a node is gone or over.
+    /// A pod that had a node is gone or over, or one for which room was made wants it no longer.
     PodRemoved,
 }
 
@@ -71,12 +79,100 @@ pub trait Score: Send + Sync {
     fn normalize(&self, _scores: &mut [i64]) {}
 }
 
+/// A node that a filter ruled out.
+pub struct Rejected<'a> {
+    /// The node.
+    pub node: &'a NodeInfo,
+    /// The name of the filter.
+    pub by: &'static str,
+    /// Why.
+    pub why: Rejection,
+}
+
+/// A pod that no node can take, as things are.
+pub struct Failure<'a> {
+    /// The pod.
+    pub pod: &'a PodInfo,
+    /// All nodes.
+    pub rejected: Vec<Rejected<'a>>,
+    /// To try again what the filters say.
+    pub plugins: &'a Plugins,
+    /// Reads the PodDisruptionBudgets, which few cycles need.
+    pub budgets: &'a dyn Fn() -> Vec<Budget>,
+}
+
+/// What happens to the nomination of a pod that found no node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nomination {
+    /// It stays as it is.
+    Keep,
+    /// It ends.
+    Clear,
+    /// It is for this node.
+    Node(Box<str>),
+}
+
+/// What can be done for a pod that found no node.
+#[derive(Debug)]
+pub struct Help {
+    /// What is said after the reasons of the filters.
+    pub message: String,
+    /// Where room is made for the pod.
+    pub nomination: Nomination,
+    /// The pods that have to go for it.
+    pub victims: Vec<Arc<Placed>>,
+}
+
+/// Looks for a way to make a node able to take a pod that none can take. It decides; the scheduling
+/// cycle carries out.
+pub trait PostFilter: Send + Sync {
+    /// Upstream's name of the plugin.
+    fn name(&self) -> &'static str;
+
+    /// What can be done.
+    fn help(&self, failure: &Failure<'_>) -> Help;
+}
+
 /// The plugins in the order in which they run.
 pub struct Plugins {
     /// Cheap and decisive filters first.
     pub filters: Vec<Box<dyn Filter>>,
     /// Their order does not matter.
     pub scores: Vec<Box<dyn Score>>,
+    /// What comes after the filters when no node is left.
+    pub post_filter: Box<dyn PostFilter>,
+}
+
+impl Plugins {
+    /// Whether `node` can take `pod`, and leaves the pods of equal or higher priority the room that
+    /// is made for them there.
+    ///
+    /// # Errors
+    /// With the filter that says no, and why.
+    pub fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), (&'static str, Rejection)> {
+        let mut rivals = node
+            .nominated
+            .iter()
+            .filter(|other| other.priority >= pod.priority() && other.uid() != pod.uid())
+            .peekable();
+        if rivals.peek().is_some() {
+            let mut fuller = node.clone();
+            rivals.for_each(|rival| fuller.add(rival.clone()));
+            self.filter_as_is(pod, &fuller)?;
+        }
+        // Without them too: whether they come is not certain.
+        self.filter_as_is(pod, node)
+    }
+
+    fn filter_as_is(
+        &self,
+        pod: &PodInfo,
+        node: &NodeInfo,
+    ) -> Result<(), (&'static str, Rejection)> {
+        self.filters.iter().try_for_each(|filter| {
+            filter.filter(pod, node).map_err(|rejection| (filter.name(), rejection))
+        })
+    }
 }
 
 impl Default for Plugins {
@@ -97,6 +193,7 @@ impl Default for Plugins {
                 Box::new(scores::LeastAllocated),
                 Box::new(scores::BalancedAllocation),
             ],
+            post_filter: Box::new(preemption::DefaultPreemption),
         }
     }
 }

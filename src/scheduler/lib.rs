@@ -1,5 +1,6 @@
 //! Places pods on nodes: a queue of pending pods, filters that rule nodes out, scores that rank
-//! the rest, and a binding. Structure and wording follow upstream's scheduling framework.
+//! the rest, preemption when none is left, and a binding. Structure and wording follow upstream's
+//! scheduling framework.
 //!
 //! One task decides, one pod after another, on a picture of the nodes that includes decisions not
 //! yet written; bindings are written beside it. Nothing polls: a pod that found no node waits for
@@ -9,24 +10,34 @@ mod bind;
 mod cache;
 pub mod filters;
 pub mod framework;
+mod message;
+mod node;
 mod pod;
+pub mod preemption;
 mod queue;
 mod resources;
 mod schedule;
 pub mod scores;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
-use apimachinery::Key;
+use apimachinery::Object;
 use client::{Change, Informer, Informers, events::Recorder, informer::parse_or_warn};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::{
+    core::v1::{Node, Pod},
+    policy::v1::PodDisruptionBudget,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
     cache::Cache,
     framework::{ClusterEvent, Plugins},
+    node::Placed,
     pod::PodInfo,
+    preemption::Budget,
     queue::Queue,
 };
 
@@ -38,6 +49,7 @@ struct Scheduler {
     client: client::Client,
     recorder: Recorder,
     pods: Informer,
+    budgets: Informer,
     cache: Cache,
     queue: Queue,
     plugins: Plugins,
@@ -50,6 +62,7 @@ pub async fn run(informers: Informers, stop: CancellationToken) {
         recorder: Recorder::with_actions(client.clone(), DEFAULT_SCHEDULER),
         client,
         pods: informers.of::<Pod>(),
+        budgets: informers.of::<PodDisruptionBudget>(),
         cache: Cache::default(),
         queue: Queue::new(),
         plugins: Plugins::default(),
@@ -57,7 +70,7 @@ pub async fn run(informers: Informers, stop: CancellationToken) {
     let nodes = informers.of::<Node>();
     follow_nodes(&scheduler, &nodes);
     follow_pods(&scheduler);
-    Informers::synced(&[&nodes, &scheduler.pods]).await;
+    Informers::synced(&[&nodes, &scheduler.pods, &scheduler.budgets]).await;
     info!(nodes = nodes.len(), "scheduler started");
     tokio::select! {
         () = schedule::run(scheduler.clone()) => {}
@@ -86,35 +99,54 @@ fn follow_pods(scheduler: &Arc<Scheduler>) {
     let this = scheduler.clone();
     scheduler.pods.on_change(move |change| match change {
         Change::Put { old, new } => {
-            let Some(pod) = parse_or_warn::<Pod>(new) else { return };
-            let pod = PodInfo::new(pod);
+            let Some(pod) = PodInfo::read(new) else { return };
             let was_assigned = old.as_ref().is_some_and(|old| this.cache.has_pod(&old.uid));
             if pod.is_over() {
-                this.queue.remove(&new.key);
-                if this.cache.remove_pod(&new.uid) {
-                    this.queue.retry_on(ClusterEvent::PodRemoved, &this.plugins);
-                }
+                this.remove(new);
             } else if pod.node().is_some() {
                 this.queue.remove(&new.key);
                 if this.cache.put_pod(&pod) && !was_assigned {
                     this.queue.retry_on(ClusterEvent::PodAssigned, &this.plugins);
                 }
             } else if pod.is_ours() && !this.cache.has_pod(&new.uid) {
-                this.queue.put(new.key.clone(), pod);
+                let ended = this.cache.follow_nomination(&pod);
+                this.queue.put(pod);
+                if let Some(ended) = ended {
+                    this.nomination_ended(&ended, |_| true);
+                }
             }
         }
-        Change::Delete(last) => {
-            this.queue.remove(&last.key);
-            if this.cache.remove_pod(&last.uid) {
-                this.queue.retry_on(ClusterEvent::PodRemoved, &this.plugins);
-            }
-        }
+        Change::Delete(last) => this.remove(last),
     });
 }
 
 impl Scheduler {
+    /// Forgets a pod that takes up nothing any more.
+    fn remove(&self, pod: &Object) {
+        self.queue.remove(&pod.key);
+        if let Some(ended) = self.cache.end_nomination(&pod.uid) {
+            self.nomination_ended(&ended, |_| true);
+        }
+        if self.cache.remove_pod(&pod.uid) {
+            self.queue.retry_on(ClusterEvent::PodRemoved, &self.plugins);
+        }
+    }
+
+    /// The room that was kept for a pod is free for those among `which` that had to leave it.
+    fn nomination_ended(&self, ended: &Placed, which: impl Fn(&PodInfo) -> bool) {
+        self.queue.retry_those(ClusterEvent::PodRemoved, &self.plugins, |pod| {
+            pod.priority() <= ended.priority && which(pod)
+        });
+    }
+
     /// Whether the pod still waits for a node as far as the API has told.
-    fn still_pending(&self, key: &Key, uid: &str) -> bool {
-        self.pods.get(key).is_some_and(|object| &*object.uid == uid && !object.deleting)
+    fn still_pending(&self, pod: &PodInfo) -> bool {
+        let known = self.pods.get(pod.key());
+        known.is_some_and(|object| *object.uid == *pod.uid() && !object.deleting)
+    }
+
+    /// The PodDisruptionBudgets as they are now.
+    fn budgets(&self) -> Vec<Budget> {
+        self.budgets.list().iter().filter_map(|budget| Budget::read(budget)).collect()
     }
 }

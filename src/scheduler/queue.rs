@@ -45,7 +45,15 @@ enum State {
         rejected_by: Vec<&'static str>,
     },
     /// Being tried.
-    InHand,
+    InHand(Missed),
+}
+
+/// What happened while a pod was being tried, on a picture that may be older.
+#[derive(Default)]
+struct Missed {
+    /// Its own spec or labels changed.
+    changed: bool,
+    events: Vec<ClusterEvent>,
 }
 
 #[derive(Default)]
@@ -71,20 +79,25 @@ impl Queue {
 
     /// Takes in a pending pod, or a new version of one. A changed spec makes it ready at once;
     /// a changed status (the scheduler's own doing) does not.
-    pub(crate) fn put(&self, key: Key, pod: PodInfo) {
+    pub(crate) fn put(&self, pod: PodInfo) {
+        let key = pod.key().clone();
         let mut pods = self.lock();
         match pods.waiting.get_mut(&key) {
             Some(known) if known.pod.uid() == pod.uid() => {
                 let same = known.pod.pod.spec == pod.pod.spec
                     && known.pod.pod.metadata.labels == pod.pod.metadata.labels;
                 known.pod = pod;
-                if same || matches!(known.state, State::InHand) {
+                if let State::InHand(missed) = &mut known.state {
+                    missed.changed |= !same;
+                    return;
+                }
+                if same {
                     return;
                 }
             }
             _ => {
                 pods.forget(&key);
-                let state = State::InHand;
+                let state = State::InHand(Missed::default());
                 pods.waiting.insert(key.clone(), Waiting { pod, attempts: 0, state });
             }
         }
@@ -98,8 +111,8 @@ impl Queue {
         self.lock().forget(key);
     }
 
-    /// The next pod to try, with the number of the attempt; waits for one.
-    pub(crate) async fn next(&self) -> (Key, PodInfo) {
+    /// The next pod to try; waits for one.
+    pub(crate) async fn next(&self) -> PodInfo {
         loop {
             let due = {
                 let mut pods = self.lock();
@@ -108,9 +121,9 @@ impl Queue {
                 if let Some((_, key)) = pods.ready.pop_first()
                     && let Some(waiting) = pods.waiting.get_mut(&key)
                 {
-                    waiting.state = State::InHand;
+                    waiting.state = State::InHand(Missed::default());
                     waiting.attempts += 1;
-                    return (key, waiting.pod.clone());
+                    return waiting.pod.clone();
                 }
                 pods.next_due()
             };
@@ -124,37 +137,60 @@ impl Queue {
         }
     }
 
-    /// Puts back a pod that found no node: it waits for an event that helps `rejected_by`.
-    pub(crate) fn unschedulable(&self, key: &Key, rejected_by: Vec<&'static str>) {
-        self.lock().put_back(key, |now, backoff| State::Unschedulable {
-            not_before: now + backoff,
-            at_last: now + LONGEST_WAIT,
-            rejected_by,
+    /// Puts back a pod that found no node: it waits for an event that helps `rejected_by`, if there
+    /// was none since it was taken.
+    pub(crate) fn unschedulable(
+        &self,
+        pod: &PodInfo,
+        rejected_by: Vec<&'static str>,
+        plugins: &Plugins,
+    ) {
+        self.lock().put_back(pod, |missed, now, backoff| {
+            let helped = |event: &ClusterEvent| helps(plugins, &rejected_by, *event);
+            if missed.changed || missed.events.iter().any(helped) {
+                return State::BackingOff(now + backoff);
+            }
+            State::Unschedulable {
+                not_before: now + backoff,
+                at_last: now + LONGEST_WAIT,
+                rejected_by,
+            }
         });
         self.wake.notify_one();
     }
 
-    /// Puts back a pod that could not be bound: it is tried again after its backoff.
-    pub(crate) fn failed(&self, key: &Key) {
-        self.lock().put_back(key, |now, backoff| State::BackingOff(now + backoff));
+    /// Puts back a pod for which something failed: it is tried again after its backoff.
+    pub(crate) fn failed(&self, pod: &PodInfo) {
+        self.lock().put_back(pod, |_, now, backoff| State::BackingOff(now + backoff));
         self.wake.notify_one();
     }
 
     /// Frees the pods that `event` may help.
     pub(crate) fn retry_on(&self, event: ClusterEvent, plugins: &Plugins) {
+        self.retry_those(event, plugins, |_| true);
+    }
+
+    /// Frees the pods among `which` that `event` may help.
+    pub(crate) fn retry_those(
+        &self,
+        event: ClusterEvent,
+        plugins: &Plugins,
+        which: impl Fn(&PodInfo) -> bool,
+    ) {
         let mut pods = self.lock();
         let mut freed = false;
-        for waiting in pods.waiting.values_mut() {
-            if let State::Unschedulable { not_before, rejected_by, .. } = &waiting.state {
-                let helps = rejected_by.is_empty()
-                    || plugins
-                        .filters
-                        .iter()
-                        .any(|f| rejected_by.contains(&f.name()) && f.helped_by(event));
-                if helps {
+        for waiting in pods.waiting.values_mut().filter(|waiting| which(&waiting.pod)) {
+            match &mut waiting.state {
+                State::Unschedulable { not_before, rejected_by, .. }
+                    if helps(plugins, rejected_by, event) =>
+                {
                     waiting.state = State::BackingOff(*not_before);
                     freed = true;
                 }
+                State::InHand(missed) if !missed.events.contains(&event) => {
+                    missed.events.push(event);
+                }
+                _ => {}
             }
         }
         drop(pods);
@@ -162,6 +198,12 @@ impl Queue {
             self.wake.notify_one();
         }
     }
+}
+
+/// Whether `event` may help a pod that these filters ruled out.
+fn helps(plugins: &Plugins, rejected_by: &[&'static str], event: ClusterEvent) -> bool {
+    let mut filters = plugins.filters.iter().filter(|f| rejected_by.contains(&f.name()));
+    rejected_by.is_empty() || filters.any(|filter| filter.helped_by(event))
 }
 
 impl Pods {
@@ -182,11 +224,14 @@ impl Pods {
         }
     }
 
-    fn put_back(&mut self, key: &Key, state: impl FnOnce(Instant, Duration) -> State) {
-        if let Some(waiting) = self.waiting.get_mut(key) {
+    /// Puts back a pod that was in hand, unless another has taken its place since.
+    fn put_back(&mut self, pod: &PodInfo, to: impl FnOnce(&Missed, Instant, Duration) -> State) {
+        let Some(waiting) = self.waiting.get_mut(pod.key()) else { return };
+        let State::InHand(missed) = &waiting.state else { return };
+        if waiting.pod.uid() == pod.uid() {
             let doublings = waiting.attempts.saturating_sub(1).min(8);
             let backoff = FIRST_BACKOFF.saturating_mul(1 << doublings).min(LAST_BACKOFF);
-            waiting.state = state(Instant::now(), backoff);
+            waiting.state = to(missed, Instant::now(), backoff);
         }
     }
 
@@ -211,37 +256,28 @@ impl State {
     fn due(&self) -> Option<Instant> {
         match self {
             Self::BackingOff(due) | Self::Unschedulable { at_last: due, .. } => Some(*due),
-            Self::Ready(_) | Self::InHand => None,
+            Self::Ready(_) | Self::InHand(_) => None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
     use super::*;
-
-    fn put(queue: &Queue, name: &str, priority: i32) {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": name, "uid": name},
-            "spec": {"containers": [], "priority": priority},
-        }))
-        .unwrap();
-        queue.put(Key::new("", name), PodInfo::new(pod));
-    }
+    use crate::testing::{asking, pod, urgent};
 
     async fn next(queue: &Queue) -> String {
-        queue.next().await.0.name.to_string()
+        queue.next().await.key().name.to_string()
     }
 
     #[tokio::test]
     async fn higher_priority_comes_first_then_who_came_first() {
         let queue = Queue::new();
-        put(&queue, "a", 0);
-        put(&queue, "b", 0);
-        put(&queue, "urgent", 9);
+        queue.put(asking("a", "1"));
+        queue.put(asking("b", "1"));
+        queue.put(urgent("urgent", "1", 9));
         assert_eq!(next(&queue).await, "urgent");
         assert_eq!(next(&queue).await, "a");
         assert_eq!(next(&queue).await, "b");
@@ -250,14 +286,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unschedulable_pod_waits_for_an_event_that_helps_it() {
         let (queue, plugins) = (Queue::new(), Plugins::default());
-        put(&queue, "a", 0);
+        queue.put(asking("a", "1"));
         let start = Instant::now();
-        next(&queue).await;
-        queue.unschedulable(&Key::new("", "a"), vec!["NodeAffinity"]);
+        let a = queue.next().await;
+        queue.unschedulable(&a, vec!["NodeAffinity"], &plugins);
         queue.retry_on(ClusterEvent::PodRemoved, &plugins);
-        put(&queue, "b", 0);
-        assert_eq!(next(&queue).await, "b");
-        queue.remove(&Key::new("", "b"));
+        queue.put(asking("b", "1"));
+        let b = queue.next().await;
+        assert_eq!(b.uid(), "b");
+        queue.remove(b.key());
+        queue.retry_those(ClusterEvent::NodeChanged, &plugins, |pod| pod.uid() != "a");
         queue.retry_on(ClusterEvent::NodeChanged, &plugins);
         assert_eq!(next(&queue).await, "a");
         assert!((1..2).contains(&start.elapsed().as_secs()), "not before its backoff of a second");
@@ -266,11 +304,43 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pod_that_no_event_helps_is_tried_again_in_the_end() {
         let queue = Queue::new();
-        put(&queue, "a", 0);
-        next(&queue).await;
+        queue.put(asking("a", "1"));
+        let a = queue.next().await;
         let start = Instant::now();
-        queue.unschedulable(&Key::new("", "a"), vec!["NodePorts"]);
+        queue.unschedulable(&a, vec!["NodePorts"], &Plugins::default());
         next(&queue).await;
         assert_eq!(start.elapsed().as_secs(), 300);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_while_a_pod_is_being_tried_is_not_missed() {
+        let (queue, plugins) = (Queue::new(), Plugins::default());
+        queue.put(asking("a", "1"));
+        let a = queue.next().await;
+        queue.retry_on(ClusterEvent::PodRemoved, &plugins);
+        let start = Instant::now();
+        queue.unschedulable(&a, vec!["NodeResourcesFit"], &plugins);
+        let a = queue.next().await;
+        assert_eq!(start.elapsed().as_secs(), 1, "its backoff");
+        let changed = json!({"metadata": {"name": "a", "labels": {"new": "one"}}});
+        queue.put(pod(changed));
+        queue.unschedulable(&a, vec!["NodeResourcesFit"], &plugins);
+        next(&queue).await;
+        assert!(start.elapsed().as_secs() < 10, "nor a change of its own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_took_the_name_of_another_is_not_put_back_in_its_stead() {
+        let (queue, plugins) = (Queue::new(), Plugins::default());
+        queue.put(asking("a", "1"));
+        let old = queue.next().await;
+        queue.remove(old.key());
+        queue.put(pod(json!({"metadata": {"name": "a", "uid": "another"}})));
+        queue.unschedulable(&old, vec!["NodePorts"], &plugins);
+        assert_eq!(queue.next().await.uid(), "another");
+        queue.unschedulable(&old, vec!["NodePorts"], &plugins);
+        let start = Instant::now();
+        assert!(tokio::time::timeout(LONGEST_WAIT * 2, queue.next()).await.is_err());
+        assert!(start.elapsed() >= LONGEST_WAIT, "it is still in hand");
     }
 }

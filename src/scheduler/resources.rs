@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use apimachinery::quantity::Quantity;
-use k8s_openapi::{
-    api::core::v1::{Container, PodSpec},
-    apimachinery::pkg::api::resource::Quantity as Text,
-};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+use placement::requests::{Amounts, requests};
 
 /// CPU that a container without a request counts as when nodes are ranked, in thousandths.
 const UNSTATED_CPU: i64 = 100;
@@ -29,20 +27,6 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Reads a resource list; what does not parse counts as zero, the API having validated it.
-    pub fn from_list(list: Option<&BTreeMap<String, Text>>) -> Self {
-        let mut resources = Self::default();
-        for (name, text) in list.into_iter().flatten() {
-            if let Ok(quantity) = Quantity::parse(&text.0) {
-                *resources.slot(name) = match name.as_str() {
-                    "cpu" => quantity.milli_value(),
-                    _ => quantity.value(),
-                };
-            }
-        }
-        resources
-    }
-
     fn slot(&mut self, name: &str) -> &mut i64 {
         match name {
             "cpu" => &mut self.cpu,
@@ -64,18 +48,25 @@ impl Resources {
         }
     }
 
-    /// Adds `other`.
-    pub fn add(&mut self, other: &Self) {
-        self.combine(other, i64::saturating_add);
-    }
-
     /// Takes `other` away.
     pub fn subtract(&mut self, other: &Self) {
         self.combine(other, i64::saturating_sub);
     }
+}
 
-    /// Raises each amount to that of `other`.
-    pub fn raise_to(&mut self, other: &Self) {
+impl Amounts for Resources {
+    fn set(&mut self, name: &str, amount: Quantity) {
+        *self.slot(name) = match name {
+            "cpu" => amount.milli_value(),
+            _ => amount.value(),
+        };
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.combine(other, i64::saturating_add);
+    }
+
+    fn raise(&mut self, other: &Self) {
         self.combine(other, i64::max);
     }
 }
@@ -91,12 +82,10 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// What `spec` asks for: its containers and sidecars together, or the largest init container
-    /// with the sidecars started before it if that is more (KEP-753); the pod's own requests
-    /// (KEP-2837) take precedence; overhead comes on top.
+    /// What `spec` asks for.
     pub fn of(spec: &PodSpec) -> Self {
-        let stated = total(spec, requests_of);
-        let ranked = total(spec, |container| {
+        let stated = requests(spec, requests_of);
+        let ranked = requests(spec, |container| {
             let stated = requests_of(container);
             let has = |name| {
                 let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
@@ -113,40 +102,7 @@ impl Requests {
 }
 
 fn requests_of(container: &Container) -> Resources {
-    Resources::from_list(container.resources.as_ref().and_then(|r| r.requests.as_ref()))
-}
-
-fn total(spec: &PodSpec, requests: impl Fn(&Container) -> Resources) -> Resources {
-    let mut running = Resources::default();
-    for container in &spec.containers {
-        running.add(&requests(container));
-    }
-    let mut sidecars = Resources::default();
-    let mut starting = Resources::default();
-    for container in spec.init_containers.iter().flatten() {
-        let asked = requests(container);
-        if container.restart_policy.as_deref() == Some("Always") {
-            running.add(&asked);
-            sidecars.add(&asked);
-            starting.raise_to(&sidecars);
-        } else {
-            let mut now = sidecars.clone();
-            now.add(&asked);
-            starting.raise_to(&now);
-        }
-    }
-    running.raise_to(&starting);
-    if let Some(list) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
-        let own = Resources::from_list(Some(list));
-        if list.contains_key("cpu") {
-            running.cpu = own.cpu;
-        }
-        if list.contains_key("memory") {
-            running.memory = own.memory;
-        }
-    }
-    running.add(&Resources::from_list(spec.overhead.as_ref()));
-    running
+    Resources::read(container.resources.as_ref().and_then(|r| r.requests.as_ref()))
 }
 
 #[cfg(test)]
@@ -154,33 +110,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn container(cpu: &str) -> serde_json::Value {
-        json!({"name": "c", "resources": {"requests": {"cpu": cpu}}})
-    }
-
-    fn cpu(spec: serde_json::Value) -> i64 {
-        Requests::of(&serde_json::from_value(spec).unwrap()).stated.cpu
-    }
-
-    #[test]
-    fn containers_add_up_and_a_large_init_container_outweighs_them() {
-        let spec = json!({"containers": [container("100m"), container("1")]});
-        assert_eq!(cpu(spec), 1100);
-        let spec = json!({"containers": [container("100m")], "initContainers": [container("2")]});
-        assert_eq!(cpu(spec), 2000);
-    }
-
-    #[test]
-    fn sidecars_run_beside_later_init_containers_and_the_containers() {
-        let mut sidecar = container("300m");
-        sidecar["restartPolicy"] = json!("Always");
-        let spec = json!({
-            "containers": [container("100m")],
-            "initContainers": [sidecar, container("500m")],
-        });
-        assert_eq!(cpu(spec), 800, "the init container with the sidecar before it");
-    }
 
     #[test]
     fn a_pod_without_requests_still_counts_when_nodes_are_ranked() {
@@ -191,8 +120,10 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_the_pod_take_precedence() {
-        let spec = json!({"containers": [container("1")], "resources": {"requests": {"cpu": "2"}}});
-        assert_eq!(cpu(spec), 2000);
+    fn amounts_are_kept_in_thousandths_of_a_core_and_in_units() {
+        let list = json!({"cpu": "1500m", "memory": "1Ki", "example.com/thing": "2"});
+        let resources = Resources::read(Some(&serde_json::from_value(list).unwrap()));
+        assert_eq!((resources.cpu, resources.memory), (1500, 1024));
+        assert_eq!(resources.extended["example.com/thing"], 2);
     }
 }

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use apimachinery::{
-    Object,
-    selector::labels::{Operator, Requirement},
-};
+use apimachinery::Object;
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec,
     Taint, Toleration,
 };
+use placement::{
+    affinity::{self, NodeView},
+    taints,
+};
 use serde::Deserialize;
 use tracing::warn;
-
-use crate::taint_eviction::covers;
 
 /// The field by which a pod asks for one node.
 const NAME_FIELD: &str = "metadata.name";
@@ -63,6 +62,12 @@ impl NodeFacts {
     }
 }
 
+impl<'a> From<&'a NodeFacts> for NodeView<'a> {
+    fn from(node: &'a NodeFacts) -> Self {
+        Self { name: node.name(), labels: &node.metadata.labels }
+    }
+}
+
 /// What a DaemonSet wants of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -96,21 +101,15 @@ impl Placement {
     }
 
     pub(super) fn verdict(&self, node: &NodeFacts) -> Verdict {
-        let labels = &node.metadata.labels;
         let named = self.node.as_deref().is_none_or(|name| name == node.name());
-        let selected = self.selector.iter().all(|(key, value)| labels.get(key) == Some(value));
-        let required = self.required.as_ref().is_none_or(|required| {
-            required.node_selector_terms.iter().any(|term| matches_term(term, node))
-        });
+        let selected = affinity::has_labels(&self.selector, node);
+        let required =
+            self.required.as_ref().is_none_or(|required| affinity::matches(required, node));
         if !(named && selected && required) {
             return Verdict::Leave;
         }
         let tolerated = |effects: &[&str]| {
-            let mut taints = node.spec.taints.iter();
-            taints.all(|taint| {
-                !effects.contains(&taint.effect.as_str())
-                    || self.tolerations.iter().any(|toleration| covers(toleration, taint))
-            })
+            taints::untolerated(&node.spec.taints, &self.tolerations, effects).is_none()
         };
         if tolerated(&["NoExecute", "NoSchedule"]) {
             Verdict::Run
@@ -120,30 +119,6 @@ impl Placement {
             Verdict::Leave
         }
     }
-}
-
-/// Whether a node fulfils all requirements of `term`. A term without any matches nothing.
-pub(crate) fn matches_term(term: &NodeSelectorTerm, node: &NodeFacts) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    let by_name = [(NAME_FIELD, node.name())];
-    let labels = &node.metadata.labels;
-    !(expressions.is_empty() && fields.is_empty())
-        && expressions.iter().all(|r| requirement(r).is_some_and(|r| r.matches(labels)))
-        && fields.iter().all(|r| requirement(r).is_some_and(|r| r.matches(&by_name[..])))
-}
-
-fn requirement(given: &NodeSelectorRequirement) -> Option<Requirement> {
-    let operator = match given.operator.as_str() {
-        "In" => Operator::In,
-        "NotIn" => Operator::NotIn,
-        "Exists" => Operator::Exists,
-        "DoesNotExist" => Operator::DoesNotExist,
-        "Gt" => Operator::GreaterThan,
-        "Lt" => Operator::LessThan,
-        _ => return None,
-    };
-    Requirement::new(&given.key, operator, given.values.clone().unwrap_or_default()).ok()
 }
 
 /// The template's tolerations with those that every daemon has.

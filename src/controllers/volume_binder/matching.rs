@@ -7,8 +7,9 @@ use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeClaim},
     apimachinery::pkg::api::resource,
 };
+use placement::affinity;
 
-use crate::daemonset::placement::{NodeFacts, matches_term};
+use crate::daemonset::placement::NodeFacts;
 
 /// The annotation that named the class before there was a field.
 const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
@@ -106,9 +107,9 @@ pub(super) fn mismatch(volume: &PersistentVolume, claim: &PersistentVolumeClaim)
 /// Whether pods on `node` can use the volume.
 pub(super) fn is_within_reach(volume: &PersistentVolume, node: &NodeFacts) -> bool {
     let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
-    affinity.and_then(|affinity| affinity.required.as_ref()).is_none_or(|required| {
-        required.node_selector_terms.iter().any(|term| matches_term(term, node))
-    })
+    affinity
+        .and_then(|affinity| affinity.required.as_ref())
+        .is_none_or(|required| affinity::matches(required, node))
 }
 
 /// The volume that suits the claim best: one that was kept for it, else the smallest of those that

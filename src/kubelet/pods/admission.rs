@@ -2,18 +2,22 @@
 //! it cannot know, or what a pod that was bound by hand got past.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use apimachinery::quantity::Quantity;
-use k8s_openapi::api::core::v1::{
-    Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
+use k8s_openapi::api::core::v1::{Node, Pod};
+use placement::{
+    affinity,
+    ports::{HostPort, host_ports},
+    requests::Amounts,
+    taints,
 };
 
 use super::mailbox::Mailbox;
 use crate::{
-    podspec::{PodExt, is_sidecar},
+    podspec::PodExt,
     resources::{ResourceList, pod_requests},
     security::sysctls,
 };
@@ -36,7 +40,7 @@ fn predicate(name: &str, why: &str) -> Refusal {
 #[derive(Clone, Debug, Default)]
 struct Claim {
     requests: ResourceList,
-    host_ports: Vec<(String, i32, String)>,
+    host_ports: Vec<HostPort>,
 }
 
 /// What the pods that the node took hold of it.
@@ -128,28 +132,13 @@ impl Ledger {
 }
 
 fn claim(pod: &Pod) -> Claim {
-    let sidecars = pod.init_containers().iter().filter(|c| is_sidecar(c));
-    let host_ports = pod
-        .containers()
-        .iter()
-        .chain(sidecars)
-        .flat_map(|c| c.ports.iter().flatten())
-        .filter_map(|port| {
-            let host_port = port.host_port.filter(|port| *port > 0)?;
-            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-            let ip = port.host_ip.clone().filter(|ip| !ip.is_empty());
-            Some((protocol, host_port, ip.unwrap_or_else(|| "0.0.0.0".to_owned())))
-        })
-        .collect();
-    Claim { requests: pod_requests(pod), host_ports }
+    Claim { requests: pod_requests(pod), host_ports: host_ports(pod.spec_or_empty()) }
 }
 
 fn used(without: &str, claims: &HashMap<String, Claim>) -> ResourceList {
     let mut used = ResourceList::new();
     for (_, claim) in claims.iter().filter(|(uid, _)| *uid != without) {
-        for (name, amount) in &claim.requests {
-            *used.entry(name.clone()).or_insert(Quantity::ZERO) += *amount;
-        }
+        used.add(&claim.requests);
     }
     used
 }
@@ -234,7 +223,7 @@ fn check_node(
     node: Option<&Node>,
 ) -> Result<(), Refusal> {
     let Some(node) = node else { return Ok(()) };
-    if !matches_affinity(pod, node) {
+    if !affinity::admits(pod.spec_or_empty(), node) {
         return Err(predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
     }
     let node_name = node.metadata.name.as_deref().unwrap_or_default();
@@ -243,10 +232,7 @@ fn check_node(
     }
     let taken =
         claims.iter().filter(|(uid, _)| *uid != pod.uid()).flat_map(|(_, claim)| &claim.host_ports);
-    let overlaps = |a: &(String, i32, String), b: &(String, i32, String)| {
-        a.0 == b.0 && a.1 == b.1 && (a.2 == b.2 || a.2 == "0.0.0.0" || b.2 == "0.0.0.0")
-    };
-    if taken.into_iter().any(|port| claim.host_ports.iter().any(|own| overlaps(own, port))) {
+    if taken.into_iter().any(|port| claim.host_ports.iter().any(|own| own.conflicts(port))) {
         return Err(predicate(
             "NodePorts",
             "node(s) didn't have free ports for the requested pod ports",
@@ -254,86 +240,11 @@ fn check_node(
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let tolerations = pod.spec_or_empty().tolerations.as_deref().unwrap_or_default();
-    let untolerated = taints
-        .iter()
-        .filter(|taint| taint.effect == "NoExecute")
-        .any(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)));
-    if untolerated && !pod.is_static() {
+    let untolerated = taints::untolerated(taints, tolerations, &["NoExecute"]);
+    if untolerated.is_some() && !pod.is_static() {
         return Err(predicate("TaintToleration", "node(s) had untolerated taint(s)"));
     }
     Ok(())
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
-    let value = toleration.value.as_deref().unwrap_or_default();
-    let own = taint.value.as_deref().unwrap_or_default();
-    let number = |text: &str| text.parse::<i64>().ok();
-    (empty(&toleration.effect) || toleration.effect.as_deref() == Some(&taint.effect))
-        && (empty(&toleration.key) || toleration.key.as_deref() == Some(&taint.key))
-        && match toleration.operator.as_deref().unwrap_or("Equal") {
-            "" | "Equal" => value == own,
-            "Exists" => true,
-            "Lt" => number(own).zip(number(value)).is_some_and(|(own, value)| own < value),
-            "Gt" => number(own).zip(number(value)).is_some_and(|(own, value)| own > value),
-            _ => false,
-        }
-}
-
-/// Whether the node has the labels that the pod selects and is among those that its required affinity
-/// names.
-fn matches_affinity(pod: &Pod, node: &Node) -> bool {
-    let spec = pod.spec_or_empty();
-    let empty = BTreeMap::new();
-    let labels = node.metadata.labels.as_ref().unwrap_or(&empty);
-    let selected = spec
-        .node_selector
-        .iter()
-        .flatten()
-        .all(|(key, value)| labels.get(key).is_some_and(|own| own == value));
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.node_affinity.as_ref())
-        .and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
-    let name = node.metadata.name.clone().unwrap_or_default();
-    let fields = BTreeMap::from([("metadata.name".to_owned(), name)]);
-    selected
-        && required.is_none_or(|selector| {
-            selector.node_selector_terms.iter().any(|term| matches_term(term, labels, &fields))
-        })
-}
-
-fn matches_term(
-    term: &NodeSelectorTerm,
-    labels: &BTreeMap<String, String>,
-    fields: &BTreeMap<String, String>,
-) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let on_fields = term.match_fields.as_deref().unwrap_or_default();
-    // A term without requirements selects nothing.
-    !(expressions.is_empty() && on_fields.is_empty())
-        && expressions.iter().all(|requirement| meets(requirement, labels))
-        && on_fields.iter().all(|requirement| meets(requirement, fields))
-}
-
-fn meets(requirement: &NodeSelectorRequirement, values: &BTreeMap<String, String>) -> bool {
-    let own = values.get(&requirement.key);
-    let wanted = requirement.values.as_deref().unwrap_or_default();
-    let compared = |compare: fn(&i64, &i64) -> bool| {
-        let own = own.and_then(|own| own.parse::<i64>().ok());
-        let wanted = wanted.first().and_then(|wanted| wanted.parse::<i64>().ok());
-        own.zip(wanted).is_some_and(|(own, wanted)| compare(&own, &wanted))
-    };
-    match requirement.operator.as_str() {
-        "In" => own.is_some_and(|own| wanted.contains(own)),
-        "NotIn" => own.is_none_or(|own| !wanted.contains(own)),
-        "Exists" => own.is_some(),
-        "DoesNotExist" => own.is_none(),
-        "Gt" => compared(i64::gt),
-        "Lt" => compared(i64::lt),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

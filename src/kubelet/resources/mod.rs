@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use apimachinery::quantity::Quantity;
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, ResourceRequirements},
+    api::core::v1::{Pod, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity as ApiQuantity,
 };
+use placement::requests::{self as rules, Amounts, is_pod_level};
 
-use crate::podspec::{PodExt, is_sidecar};
+use crate::podspec::PodExt;
 
 /// Amounts by resource name.
 pub(crate) type ResourceList = BTreeMap<String, Quantity>;
@@ -36,10 +37,7 @@ impl Qos {
 
 /// An API resource list as numbers. What does not parse was refused by the API server already.
 pub(crate) fn amounts(list: Option<&BTreeMap<String, ApiQuantity>>) -> ResourceList {
-    list.into_iter()
-        .flatten()
-        .filter_map(|(name, text)| Some((name.clone(), Quantity::parse(&text.0).ok()?)))
-        .collect()
+    Amounts::read(list)
 }
 
 /// Numbers as an API resource list.
@@ -64,26 +62,6 @@ pub(crate) fn limits(resources: Option<&ResourceRequirements>) -> ResourceList {
     amounts(resources.and_then(|r| r.limits.as_ref()))
 }
 
-fn add(total: &mut ResourceList, part: &ResourceList) {
-    for (name, amount) in part {
-        *total.entry(name.clone()).or_insert(Quantity::ZERO) += *amount;
-    }
-}
-
-fn raise(total: &mut ResourceList, part: &ResourceList) {
-    for (name, amount) in part {
-        let entry = total.entry(name.clone()).or_insert(*amount);
-        if *entry < *amount {
-            *entry = *amount;
-        }
-    }
-}
-
-/// Which resources may be set on the whole pod.
-fn is_pod_level(name: &str) -> bool {
-    name == "cpu" || name == "memory" || name.starts_with("hugepages-")
-}
-
 fn pod_level(resources: Option<&ResourceRequirements>) -> bool {
     resources.is_some_and(|r| {
         [&r.requests, &r.limits]
@@ -98,57 +76,17 @@ pub(crate) fn has_pod_level(pod: &Pod) -> bool {
     pod_level(pod.spec_or_empty().resources.as_ref())
 }
 
-/// The most that the containers need at one time: the regular ones with the sidecars, or an init
-/// container with the sidecars before it.
-fn aggregate(pod: &Pod, of: impl Fn(&Container) -> ResourceList) -> ResourceList {
-    let mut total = ResourceList::new();
-    for container in pod.containers() {
-        add(&mut total, &of(container));
-    }
-    let mut sidecars = ResourceList::new();
-    let mut init = ResourceList::new();
-    for container in pod.init_containers() {
-        let own = of(container);
-        if is_sidecar(container) {
-            add(&mut total, &own);
-            add(&mut sidecars, &own);
-            raise(&mut init, &sidecars);
-        } else {
-            let mut together = sidecars.clone();
-            add(&mut together, &own);
-            raise(&mut init, &together);
-        }
-    }
-    raise(&mut total, &init);
-    total
-}
-
 /// What the pod requests of the node.
 pub(crate) fn pod_requests(pod: &Pod) -> ResourceList {
-    let spec = pod.spec_or_empty();
-    let mut total = aggregate(pod, |c| requests(c.resources.as_ref()));
-    if has_pod_level(pod) {
-        for (name, amount) in requests(spec.resources.as_ref()) {
-            if is_pod_level(&name) {
-                total.insert(name, amount);
-            }
-        }
-    }
-    add(&mut total, &amounts(spec.overhead.as_ref()));
-    total
+    rules::requests(pod.spec_or_empty(), |c| requests(c.resources.as_ref()))
 }
 
 /// What the pod may use at most; resources that some container leaves open are sums of the rest.
 pub(crate) fn pod_limits(pod: &Pod) -> ResourceList {
     let spec = pod.spec_or_empty();
-    let mut total = aggregate(pod, |c| limits(c.resources.as_ref()));
-    if has_pod_level(pod) {
-        for (name, amount) in limits(spec.resources.as_ref()) {
-            if is_pod_level(&name) {
-                total.insert(name, amount);
-            }
-        }
-    }
+    let mut total = rules::peak(spec, |c| limits(c.resources.as_ref()));
+    let own = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    total.set_all(own, is_pod_level);
     for (name, amount) in amounts(spec.overhead.as_ref()) {
         if let Some(limit) = total.get_mut(&name)
             && !limit.is_zero()
@@ -179,10 +117,10 @@ fn compute_qos(pod: &Pod) -> Qos {
     let mut total_limits = ResourceList::new();
     let mut guaranteed = true;
     let mut count = |resources: Option<&ResourceRequirements>| {
-        add(&mut total_requests, &counted(requests(resources)));
+        total_requests.add(&counted(requests(resources)));
         let own = counted(limits(resources));
         guaranteed &= own.len() == 2;
-        add(&mut total_limits, &own);
+        total_limits.add(&own);
     };
     let spec = pod.spec_or_empty();
     if has_pod_level(pod) {

@@ -8,10 +8,8 @@ mod node_unschedulable;
 mod taint_toleration;
 
 pub use node_affinity::NodeAffinity;
-pub(crate) use node_affinity::matches_term;
 pub use node_name::NodeName;
 pub use node_ports::NodePorts;
 pub use node_resources_fit::NodeResourcesFit;
 pub use node_unschedulable::NodeUnschedulable;
 pub use taint_toleration::TaintToleration;
-pub(crate) use taint_toleration::tolerates;

@@ -1,8 +1,8 @@
 //! A pod that names its node goes there or nowhere.
 
 use crate::{
-    cache::NodeInfo,
     framework::{ClusterEvent, Filter, Rejection},
+    node::NodeInfo,
     pod::PodInfo,
 };
 

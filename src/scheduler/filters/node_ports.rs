@@ -1,8 +1,8 @@
 //! Two pods cannot hold one port of a node.
 
 use crate::{
-    cache::NodeInfo,
     framework::{ClusterEvent, Filter, Rejection},
+    node::NodeInfo,
     pod::PodInfo,
 };
 
@@ -15,8 +15,8 @@ impl Filter for NodePorts {
     }
 
     fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        let taken = |wanted| node.ports.iter().any(|(_, held)| held.conflicts(wanted));
-        if pod.ports.iter().any(taken) {
+        let mut taken = node.pods.iter().flat_map(|pod| &pod.ports);
+        if taken.any(|held| pod.ports.iter().any(|wanted| held.conflicts(wanted))) {
             let reason = "node(s) didn't have free ports for the requested pod ports";
             return Err(Rejection::resolvable(reason));
         }

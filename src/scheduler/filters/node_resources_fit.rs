@@ -1,8 +1,8 @@
 //! The sum of requests stays within what a node can give.
 
 use crate::{
-    cache::NodeInfo,
     framework::{ClusterEvent, Filter, Rejection},
+    node::NodeInfo,
     pod::PodInfo,
 };
 

@@ -1,11 +1,11 @@
 //! Cordoned nodes take no new pods, except those that tolerate it.
 
 use k8s_openapi::api::core::v1::Taint;
+use placement::taints::tolerates;
 
-use super::tolerates;
 use crate::{
-    cache::NodeInfo,
     framework::{ClusterEvent, Filter, Rejection},
+    node::NodeInfo,
     pod::PodInfo,
 };
 
@@ -26,7 +26,7 @@ impl Filter for NodeUnschedulable {
             effect: "NoSchedule".to_owned(),
             ..Taint::default()
         };
-        if tolerates(pod, &taint) {
+        if tolerates(pod.tolerations(), &taint) {
             Ok(())
         } else {
             Err(Rejection::final_("node(s) were unschedulable"))

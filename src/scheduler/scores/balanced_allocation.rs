@@ -1,8 +1,8 @@
 //! Prefers nodes whose CPU and memory fill up evenly, so that neither is left over alone.
 
 use crate::{
-    cache::NodeInfo,
     framework::{MAX_SCORE, Score},
+    node::NodeInfo,
     pod::PodInfo,
 };
 

@@ -1,8 +1,8 @@
 //! Prefers nodes with more left over (the scoring half of upstream's NodeResourcesFit).
 
 use crate::{
-    cache::NodeInfo,
     framework::{MAX_SCORE, Score},
+    node::NodeInfo,
     pod::PodInfo,
 };
 

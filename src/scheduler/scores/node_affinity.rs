@@ -1,9 +1,10 @@
 //! Prefers nodes by the weights of preferred node affinity.
 
+use placement::affinity;
+
 use crate::{
-    cache::NodeInfo,
-    filters::matches_term,
     framework::{Score, normalize_to_max},
+    node::NodeInfo,
     pod::PodInfo,
 };
 
@@ -20,16 +21,7 @@ impl Score for NodeAffinity {
     }
 
     fn score(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let preferred = pod
-            .spec()
-            .and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref())
-            .and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_deref());
-        preferred
-            .unwrap_or_default()
-            .iter()
-            .filter(|term| matches_term(&term.preference, &node.node))
-            .map(|term| i64::from(term.weight))
-            .sum()
+        pod.spec().map_or(0, |spec| affinity::preference(spec, &*node.node))
     }
 
     fn normalize(&self, scores: &mut [i64]) {

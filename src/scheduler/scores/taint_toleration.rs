@@ -1,9 +1,10 @@
 //! Prefers nodes with fewer untolerated PreferNoSchedule taints.
 
+use placement::taints::tolerates;
+
 use crate::{
-    cache::NodeInfo,
-    filters::tolerates,
     framework::{Score, normalize_to_max},
+    node::NodeInfo,
     pod::PodInfo,
 };
 
@@ -20,11 +21,9 @@ impl Score for TaintToleration {
     }
 
     fn score(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let taints = node.node.spec.as_ref().and_then(|spec| spec.taints.as_deref());
-        let untolerated = taints
-            .unwrap_or_default()
-            .iter()
-            .filter(|taint| taint.effect == "PreferNoSchedule" && !tolerates(pod, taint));
+        let untolerated = node.taints().iter().filter(|taint| {
+            taint.effect == "PreferNoSchedule" && !tolerates(pod.tolerations(), taint)
+        });
         untolerated.count() as i64
     }
 
