@@ -71,6 +71,11 @@ impl Actions {
             && self.start.is_empty()
     }
 
+    /// Whether a container is killed to be started anew.
+    pub(crate) fn replaces(&self) -> bool {
+        self.kill.iter().any(|kill| self.start.iter().any(|start| start.name == kill.name))
+    }
+
     /// When a waiting container may be started.
     pub(crate) fn wake(&self) -> Option<Timestamp> {
         self.wait.iter().map(|wait| wait.waiting.until).min()

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::{sync::watch, time::Instant};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::warn;
 
 use super::{Next, Running, Stage, Worker};
@@ -83,8 +82,7 @@ impl Worker {
             killer.kill_all(&running, &grace).await;
             mailbox.leave(|inbox| inbox.done = Some(Outcome::default()));
         });
-        self.operation =
-            Some(Running { cancel: CancellationToken::new(), _task: AbortOnDropHandle::new(task) });
+        self.operation = Some(Running::new(task));
     }
 
     /// Nothing of the pod runs any more: its last status, and the removal of the rest beside it.
@@ -114,8 +112,7 @@ impl Worker {
             }
             mailbox.leave(|inbox| inbox.done = Some(Outcome::default()));
         });
-        self.operation =
-            Some(Running { cancel: CancellationToken::new(), _task: AbortOnDropHandle::new(task) });
+        self.operation = Some(Running::new(task));
     }
 
     fn step_after_end(&mut self, pod: &Arc<Pod>) -> Next {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{Next, Running, Worker, instant_of};
@@ -46,7 +46,11 @@ impl Worker {
             resize_restarts: &resize.restarts,
         });
         self.tell_backoff(pod, &view, &actions);
-        self.generate(pod, &view, false);
+        // The end of a container that is replaced and the beginning of the next are told together, as
+        // one of upstream's syncs does both before it looks again: endpoints do not flap.
+        if !self.operation.as_ref().is_some_and(|operation| operation.replaces) {
+            self.generate(pod, &view, false);
+        }
         if is_terminal(self.status.phase.as_deref().unwrap_or_default()) {
             self.begin_termination(pod);
             return self.terminate(pod);
@@ -105,6 +109,7 @@ impl Worker {
             self.resizing.new_sandbox();
         }
         let cancel = CancellationToken::new();
+        let replaces = actions.replaces();
         let operation = Operation {
             shared: self.shared.clone(),
             mailbox: self.mailbox.clone(),
@@ -117,8 +122,8 @@ impl Worker {
             failures: self.failures,
             cancel: cancel.clone(),
         };
-        let task = AbortOnDropHandle::new(tokio::spawn(operation.run()));
-        self.operation = Some(Running { cancel, _task: task });
+        let task = tokio::spawn(operation.run());
+        self.operation = Some(Running { cancel, replaces, ..Running::new(task) });
         wake
     }
 
@@ -135,8 +140,7 @@ impl Worker {
                 }
             });
         });
-        self.operation =
-            Some(Running { cancel: CancellationToken::new(), _task: AbortOnDropHandle::new(task) });
+        self.operation = Some(Running::new(task));
     }
 
     /// Says why containers wait, once per wait.

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use runtime::Sandbox;
 use tokio::{
     sync::watch,
+    task::JoinHandle,
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -54,8 +55,18 @@ enum Stage {
 /// An operation under way.
 struct Running {
     cancel: CancellationToken,
+    /// Containers are killed to be started anew.
+    replaces: bool,
     /// Ends with the worker.
     _task: AbortOnDropHandle<()>,
+}
+
+impl Running {
+    /// One that ends by itself.
+    fn new(task: JoinHandle<()>) -> Self {
+        let cancel = CancellationToken::new();
+        Self { cancel, replaces: false, _task: AbortOnDropHandle::new(task) }
+    }
 }
 
 /// The worker of one pod.

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition, ResourceRequirements};
 use tokio::time::Instant;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::warn;
 
 use super::{Running, Worker};
@@ -184,8 +183,7 @@ impl Worker {
                 inbox.done = Some(Outcome::default());
             });
         });
-        self.operation =
-            Some(Running { cancel: CancellationToken::new(), _task: AbortOnDropHandle::new(task) });
+        self.operation = Some(Running::new(task));
         Ok(true)
     }
 
