@@ -96,7 +96,11 @@ impl Object {
     /// # Errors
     /// When the bytes do not fit the type.
     pub fn parse<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        serde_json::from_slice(&self.body)
+        serde_json::from_slice(&self.body).or_else(|error| {
+            // Rare, so paid for only by the objects that have it.
+            let mut value = self.value()?;
+            if date_conditions(&mut value) > 0 { serde_json::from_value(value) } else { Err(error) }
+        })
     }
 
     /// The object as a JSON value.
@@ -268,6 +272,30 @@ fn write_metadata(metadata: &Map<String, Value>, out: &mut Vec<u8>) -> serde_jso
     Ok(gap)
 }
 
+/// The time that Go's types have where a client gave none.
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// Gives each condition without a `lastTransitionTime` Go's zero time: the API takes and stores such
+/// conditions, but the generated types refuse to be without. Answers how many there were.
+fn date_conditions(value: &mut Value) -> usize {
+    match value {
+        Value::Object(fields) => {
+            let mut dated = 0;
+            let conditions = fields.get_mut("conditions").and_then(Value::as_array_mut);
+            for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+                let time = condition.entry("lastTransitionTime").or_insert(Value::Null);
+                if time.is_null() {
+                    *time = ZERO_TIME.into();
+                    dated += 1;
+                }
+            }
+            dated + fields.values_mut().map(date_conditions).sum::<usize>()
+        }
+        Value::Array(items) => items.iter_mut().map(date_conditions).sum(),
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -293,6 +321,35 @@ mod tests {
         assert_eq!(object.label("b"), Some("2"));
         assert_eq!(*object.fields, ["one".into(), "true".into()]);
         assert_eq!(object.body, serde_json::to_vec(&value).unwrap(), "canonical");
+    }
+
+    #[test]
+    fn a_condition_without_a_time_is_read_as_go_reads_it() {
+        #[derive(Debug, Deserialize)]
+        struct Service {
+            status: Status,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Status {
+            conditions: Vec<Condition>,
+        }
+        #[derive(Debug, Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Condition {
+            last_transition_time: String,
+        }
+        for condition in [
+            json!({"type": "Ready", "status": "True", "reason": "r", "message": ""}),
+            json!({"type": "Ready", "status": "True", "lastTransitionTime": null}),
+        ] {
+            let object = seal(json!({
+                "metadata": {"name": "a", "uid": "u"}, "status": {"conditions": [condition]},
+            }));
+            let service: Service = object.parse().unwrap();
+            assert_eq!(service.status.conditions[0].last_transition_time, ZERO_TIME);
+        }
+        let wrong = seal(json!({"metadata": {"name": "a", "uid": "u"}, "status": 1}));
+        assert!(wrong.parse::<Service>().is_err());
     }
 
     #[test]
