@@ -3,9 +3,9 @@
 use apimachinery::field::{FieldError, Path};
 use serde_json::{Value, json};
 
-use super::workload::{self, Counts, at_most_all, int_or_percent, number};
+use super::workload::{self, Counts, Workload, at_most_all, int_or_percent, number};
 use crate::kinds::{
-    Column, Context, Hooks,
+    Column,
     columns::{self, age, containers, labels, name, selector},
     go_struct::STRATEGY,
     pod_spec,
@@ -15,26 +15,26 @@ use crate::kinds::{
 
 pub(crate) struct DaemonSet;
 
-const STATUS: Counts = Counts {
-    all: &[
-        "currentNumberScheduled",
-        "numberMisscheduled",
-        "desiredNumberScheduled",
-        "numberReady",
-        "observedGeneration",
-        "updatedNumberScheduled",
-        "numberAvailable",
-        "numberUnavailable",
-        "collisionCount",
-    ],
-    parts: &[],
-    ready: "",
-};
-
 /// Counts the templates that a DaemonSet has had.
 const GENERATION: &str = "deprecated.daemonset.template.generation";
 
-impl Hooks for DaemonSet {
+impl Workload for DaemonSet {
+    const STATUS: Counts = Counts {
+        all: &[
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "observedGeneration",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+            "collisionCount",
+        ],
+        parts: &[],
+        ready: "",
+    };
+
     fn default(&self, set: &mut Value) {
         let Some(spec) = set.get_mut("spec") else { return };
         let Some(strategy) = object_at(spec, "updateStrategy") else { return };
@@ -47,41 +47,42 @@ impl Hooks for DaemonSet {
             set_default(rolling, "maxUnavailable", 1);
             set_default(rolling, "maxSurge", 0);
         }
-        if let Some(template) = spec.get_mut("template") {
-            pod_spec::default_template(template);
+    }
+
+    fn prepare(&self, old: Option<&Value>, new: &mut Value) {
+        let count = old.map_or(1, |old| {
+            let was = old["metadata"]["annotations"].text(GENERATION).parse().unwrap_or(0_i64);
+            was + i64::from(!same(&old["spec"]["template"], &new["spec"]["template"]))
+        });
+        count_template(new, count);
+    }
+
+    fn validate(&self, set: &Value, errors: &mut Errors) {
+        let path = spec();
+        let inner = &set["spec"];
+        label_selector(inner, "selector", &path, errors);
+        let place = path.child("template");
+        if !workload::matches(&inner["selector"], &inner["template"])
+            || inner.sub("selector").is_none()
+        {
+            workload::mismatch(inner, &place, errors);
         }
-    }
-
-    fn prepare_create(&self, _context: &Context<'_>, set: &mut Value) {
-        pod_spec::drop_from_template(set, None);
-        count_template(set, 1);
-    }
-
-    fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
-        if !context.subresource.is_empty() {
-            return;
+        if let Some(selector) =
+            inner.sub("selector").filter(|selector| selects_everything(selector))
+        {
+            let detail = "empty selector is invalid for daemonset";
+            errors.invalid(&path.child("selector"), selector.clone(), detail);
         }
-        pod_spec::drop_from_template(new, Some(old));
-        let was = old["metadata"]["annotations"].text(GENERATION).parse().unwrap_or(0_i64);
-        let changed = !same(&old["spec"]["template"], &new["spec"]["template"]);
-        count_template(new, was + i64::from(changed));
+        pod_spec::template(&inner["template"], &place, errors);
+        workload::always(&inner["template"], "DaemonSet", &place, errors);
+        not_negative(inner, "minReadySeconds", &path, errors);
+        strategy(&inner["updateStrategy"], &path.child("updateStrategy"), errors);
+        not_negative(inner, "revisionHistoryLimit", &path, errors);
     }
 
-    fn validate_create(&self, _context: &Context<'_>, set: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        validate(set, &mut errors);
-        errors
-    }
-
-    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        if context.subresource == "status" {
-            STATUS.check(old, new, &mut errors);
-        } else {
-            workload::same_selector(old, new, &mut errors);
-            validate(new, &mut errors);
-        }
-        errors
+    fn validate_change(&self, old: &Value, new: &Value, errors: &mut Errors) {
+        workload::same_selector(old, new, errors);
+        self.validate(new, errors);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -114,26 +115,6 @@ fn count_template(set: &mut Value, generation: i64) {
     if let Some(annotations) = object_at(metadata, "annotations") {
         annotations.insert(GENERATION.to_owned(), generation.to_string().into());
     }
-}
-
-fn validate(set: &Value, errors: &mut Errors) {
-    let path = spec();
-    let inner = &set["spec"];
-    label_selector(inner, "selector", &path, errors);
-    let place = path.child("template");
-    if !workload::matches(&inner["selector"], &inner["template"]) || inner.sub("selector").is_none()
-    {
-        workload::mismatch(inner, &place, errors);
-    }
-    if let Some(selector) = inner.sub("selector").filter(|selector| selects_everything(selector)) {
-        let detail = "empty selector is invalid for daemonset";
-        errors.invalid(&path.child("selector"), selector.clone(), detail);
-    }
-    pod_spec::template(&inner["template"], &place, errors);
-    workload::always(&inner["template"], "DaemonSet", &place, errors);
-    not_negative(inner, "minReadySeconds", &path, errors);
-    strategy(&inner["updateStrategy"], &path.child("updateStrategy"), errors);
-    not_negative(inner, "revisionHistoryLimit", &path, errors);
 }
 
 fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {

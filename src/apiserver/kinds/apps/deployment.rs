@@ -3,34 +3,33 @@
 use apimachinery::field::{FieldError, Path};
 use serde_json::{Value, json};
 
-use super::workload::{self, Counts, at_most_all, int_or_percent, number};
+use super::workload::{self, Counts, Workload, at_most_all, int_or_percent, number};
 use crate::kinds::{
-    Column, Context, Hooks,
+    Column,
     columns::{self, age, containers, name, selector_text},
     go_struct::STRATEGY,
-    pod_spec,
     validation::{Errors, Report as _, not_negative, spec},
     value::{Fields as _, object_at, set_default},
 };
 
 pub(crate) struct Deployment;
 
-const STATUS: Counts = Counts {
-    all: &[
-        "observedGeneration",
-        "replicas",
-        "updatedReplicas",
-        "readyReplicas",
-        "availableReplicas",
-        "unavailableReplicas",
-        "terminatingReplicas",
-        "collisionCount",
-    ],
-    parts: &["updatedReplicas", "readyReplicas", "availableReplicas"],
-    ready: "readyReplicas",
-};
+impl Workload for Deployment {
+    const STATUS: Counts = Counts {
+        all: &[
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+            "terminatingReplicas",
+            "collisionCount",
+        ],
+        parts: &["updatedReplicas", "readyReplicas", "availableReplicas"],
+        ready: "readyReplicas",
+    };
 
-impl Hooks for Deployment {
     fn default(&self, deployment: &mut Value) {
         let Some(spec) = deployment.get_mut("spec") else { return };
         let Some(strategy) = object_at(spec, "strategy") else { return };
@@ -43,36 +42,29 @@ impl Hooks for Deployment {
             set_default(rolling, "maxUnavailable", "25%");
             set_default(rolling, "maxSurge", "25%");
         }
-        if let Some(template) = spec.get_mut("template") {
-            pod_spec::default_template(template);
+    }
+
+    fn validate(&self, deployment: &Value, errors: &mut Errors) {
+        let path = spec();
+        let inner = &deployment["spec"];
+        not_negative(inner, "replicas", &path, errors);
+        workload::selector(deployment, "deployment", errors);
+        workload::template(deployment, "ReplicaSet", errors);
+        strategy(&inner["strategy"], &path.child("strategy"), errors);
+        for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
+            not_negative(inner, field, &path, errors);
+        }
+        if let Some(deadline) = inner.int("progressDeadlineSeconds")
+            && deadline <= inner.int("minReadySeconds").unwrap_or_default()
+        {
+            let path = path.child("progressDeadlineSeconds");
+            errors.invalid(&path, deadline, "must be greater than minReadySeconds");
         }
     }
 
-    fn prepare_create(&self, _context: &Context<'_>, deployment: &mut Value) {
-        pod_spec::drop_from_template(deployment, None);
-    }
-
-    fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
-        if context.subresource.is_empty() {
-            pod_spec::drop_from_template(new, Some(old));
-        }
-    }
-
-    fn validate_create(&self, _context: &Context<'_>, deployment: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        validate(deployment, &mut errors);
-        errors
-    }
-
-    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        if context.subresource == "status" {
-            STATUS.check(old, new, &mut errors);
-        } else {
-            validate(new, &mut errors);
-            workload::same_selector(old, new, &mut errors);
-        }
-        errors
+    fn validate_change(&self, old: &Value, new: &Value, errors: &mut Errors) {
+        self.validate(new, errors);
+        workload::same_selector(old, new, errors);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -96,24 +88,6 @@ impl Hooks for Deployment {
             images,
             selector.into(),
         ]
-    }
-}
-
-fn validate(deployment: &Value, errors: &mut Errors) {
-    let path = spec();
-    let inner = &deployment["spec"];
-    not_negative(inner, "replicas", &path, errors);
-    workload::selector(deployment, "deployment", errors);
-    workload::template(deployment, "ReplicaSet", errors);
-    strategy(&inner["strategy"], &path.child("strategy"), errors);
-    for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
-        not_negative(inner, field, &path, errors);
-    }
-    if let Some(deadline) = inner.int("progressDeadlineSeconds")
-        && deadline <= inner.int("minReadySeconds").unwrap_or_default()
-    {
-        let path = path.child("progressDeadlineSeconds");
-        errors.invalid(&path, deadline, "must be greater than minReadySeconds");
     }
 }
 

@@ -6,9 +6,9 @@ use apimachinery::{
 };
 use serde_json::{Value, json};
 
-use super::workload::{self, Counts, at_most_all, int_or_percent, number};
+use super::workload::{self, Counts, Workload, at_most_all, int_or_percent, number};
 use crate::kinds::{
-    Column, Context, Hooks,
+    Column,
     columns::{self, age, containers, name},
     core::persistent_volume_claim,
     go_struct::PARTITION_STRATEGY,
@@ -19,21 +19,21 @@ use crate::kinds::{
 
 pub(crate) struct StatefulSet;
 
-const STATUS: Counts = Counts {
-    all: &[
-        "replicas",
-        "readyReplicas",
-        "currentReplicas",
-        "updatedReplicas",
-        "availableReplicas",
-        "observedGeneration",
-        "collisionCount",
-    ],
-    parts: &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
-    ready: "status.readyReplicas",
-};
+impl Workload for StatefulSet {
+    const STATUS: Counts = Counts {
+        all: &[
+            "replicas",
+            "readyReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "availableReplicas",
+            "observedGeneration",
+            "collisionCount",
+        ],
+        parts: &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+        ready: "status.readyReplicas",
+    };
 
-impl Hooks for StatefulSet {
     fn default(&self, set: &mut Value) {
         let Some(spec) = set.get_mut("spec") else { return };
         let Some(strategy) = object_at(spec, "updateStrategy") else { return };
@@ -58,38 +58,61 @@ impl Hooks for StatefulSet {
                 status.entry("phase").or_insert("Pending".into());
             }
         }
-        if let Some(template) = spec.get_mut("template") {
-            pod_spec::default_template(template);
+    }
+
+    fn validate(&self, set: &Value, errors: &mut Errors) {
+        let path = spec();
+        let inner = &set["spec"];
+        match inner.text("podManagementPolicy") {
+            "" => errors.required(&path.child("podManagementPolicy"), ""),
+            "OrderedReady" | "Parallel" => {}
+            other => {
+                let detail = "must be 'OrderedReady' or 'Parallel'";
+                errors.invalid(&path.child("podManagementPolicy"), other, detail);
+            }
         }
-    }
-
-    fn prepare_create(&self, _context: &Context<'_>, set: &mut Value) {
-        pod_spec::drop_from_template(set, None);
-    }
-
-    fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
-        if context.subresource.is_empty() {
-            pod_spec::drop_from_template(new, Some(old));
+        strategy(&inner["updateStrategy"], &path.child("updateStrategy"), errors);
+        if let Some(policy) = inner.sub("persistentVolumeClaimRetentionPolicy") {
+            let path = path.child("persistentVolumeClaimRetentionPolicy");
+            for field in ["whenDeleted", "whenScaled"] {
+                let when = policy.text(field);
+                if !matches!(when, "Retain" | "Delete") {
+                    errors.unsupported(&path.child(field), when, &["Retain", "Delete"]);
+                }
+            }
         }
-    }
-
-    fn validate_create(&self, _context: &Context<'_>, set: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        validate(set, &mut errors);
-        errors
-    }
-
-    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        if context.subresource == "status" {
-            STATUS.check(old, new, &mut errors);
-            return errors;
+        for (at, claim) in inner.list("volumeClaimTemplates").iter().enumerate() {
+            let path = path.child("volumeClaimTemplates").index(at).child("spec");
+            persistent_volume_claim::validate_spec(&claim["spec"], &path, errors);
         }
-        validate(new, &mut errors);
+        not_negative(inner, "replicas", &path, errors);
+        not_negative(inner, "minReadySeconds", &path, errors);
+        if let Some(ordinals) = inner.sub("ordinals") {
+            let start = ordinals.int("start").unwrap_or_default();
+            if start < 0 {
+                let detail = crate::kinds::validation::NOT_NEGATIVE;
+                errors.invalid(&path.child("ordinals.start"), start, detail);
+            }
+        }
+        let service = inner.text("serviceName");
+        if !service.is_empty() {
+            dns_label(service, &path.child("serviceName"), errors);
+        }
+        workload::selector(set, "statefulset", errors);
+        let place = path.child("template");
+        if !workload::matches(&inner["selector"], &inner["template"]) {
+            workload::mismatch(inner, &place, errors);
+        }
+        pod_spec::template(&with_claims(inner), &place, errors);
+        workload::always(&inner["template"], "StatefulSet", &place, errors);
+        not_negative(inner, "revisionHistoryLimit", &path, errors);
+    }
+
+    fn validate_change(&self, old: &Value, new: &Value, errors: &mut Errors) {
+        self.validate(new, errors);
         for field in ["selector", "volumeClaimTemplates", "serviceName", "podManagementPolicy"] {
-            immutable(&old["spec"], &new["spec"], field, &spec(), &mut errors);
+            immutable(&old["spec"], &new["spec"], field, &spec(), errors);
         }
-        errors
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
@@ -107,54 +130,6 @@ impl Hooks for StatefulSet {
         let [names, images] = containers(&spec["template"]["spec"]);
         vec![name(set), ready.into(), age(set), names, images]
     }
-}
-
-fn validate(set: &Value, errors: &mut Errors) {
-    let path = spec();
-    let inner = &set["spec"];
-    match inner.text("podManagementPolicy") {
-        "" => errors.required(&path.child("podManagementPolicy"), ""),
-        "OrderedReady" | "Parallel" => {}
-        other => {
-            let detail = "must be 'OrderedReady' or 'Parallel'";
-            errors.invalid(&path.child("podManagementPolicy"), other, detail);
-        }
-    }
-    strategy(&inner["updateStrategy"], &path.child("updateStrategy"), errors);
-    if let Some(policy) = inner.sub("persistentVolumeClaimRetentionPolicy") {
-        let path = path.child("persistentVolumeClaimRetentionPolicy");
-        for field in ["whenDeleted", "whenScaled"] {
-            let when = policy.text(field);
-            if !matches!(when, "Retain" | "Delete") {
-                errors.unsupported(&path.child(field), when, &["Retain", "Delete"]);
-            }
-        }
-    }
-    for (at, claim) in inner.list("volumeClaimTemplates").iter().enumerate() {
-        let path = path.child("volumeClaimTemplates").index(at).child("spec");
-        persistent_volume_claim::validate_spec(&claim["spec"], &path, errors);
-    }
-    not_negative(inner, "replicas", &path, errors);
-    not_negative(inner, "minReadySeconds", &path, errors);
-    if let Some(ordinals) = inner.sub("ordinals") {
-        let start = ordinals.int("start").unwrap_or_default();
-        if start < 0 {
-            let detail = crate::kinds::validation::NOT_NEGATIVE;
-            errors.invalid(&path.child("ordinals.start"), start, detail);
-        }
-    }
-    let service = inner.text("serviceName");
-    if !service.is_empty() {
-        dns_label(service, &path.child("serviceName"), errors);
-    }
-    workload::selector(set, "statefulset", errors);
-    let place = path.child("template");
-    if !workload::matches(&inner["selector"], &inner["template"]) {
-        workload::mismatch(inner, &place, errors);
-    }
-    pod_spec::template(&with_claims(inner), &place, errors);
-    workload::always(&inner["template"], "StatefulSet", &place, errors);
-    not_negative(inner, "revisionHistoryLimit", &path, errors);
 }
 
 /// The template as its pods will be: with the claims as volumes, and without the names that the

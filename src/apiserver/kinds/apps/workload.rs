@@ -1,15 +1,118 @@
-//! What workloads have in common: a selector, a template, numbers of replicas.
+//! What workloads have in common: a selector, a template of pods, numbers of replicas.
 
-use apimachinery::{field::Path, names, selector::labels::Selector};
+use apimachinery::{
+    field::{FieldError, Path},
+    names,
+    selector::labels::Selector,
+};
 use serde_json::Value;
 
 use crate::kinds::{
-    pod_spec,
+    Column, Context, Hooks, pod_spec,
     validation::{
         Errors, IMMUTABLE, NOT_NEGATIVE, Report as _, label_selector, selects_everything, spec,
     },
     value::{Fields as _, same},
 };
+
+/// A kind whose spec has a template of pods that run for good. What is said here is its own; the rest
+/// of its [`Hooks`] is the same for all of them.
+pub(crate) trait Workload: Send + Sync {
+    /// The numbers in its status.
+    const STATUS: Counts;
+
+    /// Defaults of the spec beyond the template.
+    fn default(&self, _object: &mut Value) {}
+
+    /// Before create (`old` is none) or an update of the object, the template being settled.
+    fn prepare(&self, _old: Option<&Value>, _new: &mut Value) {}
+
+    /// Validates an object.
+    fn validate(&self, object: &Value, errors: &mut Errors);
+
+    /// Validates an object that was another before.
+    fn validate_change(&self, _old: &Value, new: &Value, errors: &mut Errors) {
+        self.validate(new, errors);
+    }
+
+    /// As [`Hooks::warnings`].
+    fn warnings(&self, _old: Option<&Value>, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// As [`Hooks::validate_name`].
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::name_is_dns_subdomain(name, prefix)
+    }
+
+    /// As [`Hooks::fields`].
+    fn fields(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// As [`Hooks::columns`].
+    fn columns(&self) -> &'static [Column];
+
+    /// As [`Hooks::cells`].
+    fn cells(&self, object: &Value) -> Vec<Value>;
+}
+
+impl<W: Workload> Hooks for W {
+    fn default(&self, object: &mut Value) {
+        Workload::default(self, object);
+        if let Some(template) = object.pointer_mut("/spec/template") {
+            pod_spec::default_template(template);
+        }
+    }
+
+    fn prepare_create(&self, _context: &Context<'_>, object: &mut Value) {
+        pod_spec::drop_from_template(object, None);
+        self.prepare(None, object);
+    }
+
+    fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
+        if context.subresource.is_empty() {
+            pod_spec::drop_from_template(new, Some(old));
+            self.prepare(Some(old), new);
+        }
+    }
+
+    fn validate_create(&self, _context: &Context<'_>, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        self.validate(object, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        if context.subresource == "status" {
+            W::STATUS.check(old, new, &mut errors);
+        } else {
+            self.validate_change(old, new, &mut errors);
+        }
+        errors
+    }
+
+    fn warnings(&self, old: Option<&Value>, object: &Value) -> Vec<String> {
+        Workload::warnings(self, old, object)
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        Workload::validate_name(self, name, prefix)
+    }
+
+    fn fields(&self) -> &'static [&'static str] {
+        Workload::fields(self)
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        Workload::columns(self)
+    }
+
+    fn cells(&self, object: &Value) -> Vec<Value> {
+        Workload::cells(self, object)
+    }
+}
 
 /// The selector of a workload, which must be there and not empty. `kind` is what upstream calls
 /// the kind in its message.

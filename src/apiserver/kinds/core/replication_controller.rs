@@ -1,11 +1,14 @@
 //! ReplicationControllers: what ReplicaSets have taken the place of.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::field::Path;
 use serde_json::Value;
 
 use crate::kinds::{
-    Column, Context, Hooks,
-    apps::{replica_set::STATUS, workload},
+    Column,
+    apps::{
+        replica_set::ReplicaSet,
+        workload::{self, Counts, Workload},
+    },
     columns::{self, age, containers, labels, name},
     pod_spec,
     validation::{Errors, Report as _, not_negative, spec},
@@ -14,11 +17,10 @@ use crate::kinds::{
 
 pub(crate) struct ReplicationController;
 
-impl Hooks for ReplicationController {
+impl Workload for ReplicationController {
+    const STATUS: Counts = ReplicaSet::STATUS;
+
     fn default(&self, controller: &mut Value) {
-        if let Some(template) = controller.pointer_mut("/spec/template") {
-            pod_spec::default_template(template);
-        }
         // Without a selector or labels of its own it has those of its pods.
         let labels = &controller["spec"]["template"]["metadata"]["labels"];
         if labels.as_object().is_none_or(serde_json::Map::is_empty) {
@@ -36,29 +38,8 @@ impl Hooks for ReplicationController {
         }
     }
 
-    fn prepare_create(&self, _context: &Context<'_>, controller: &mut Value) {
-        pod_spec::drop_from_template(controller, None);
-    }
-
-    fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
-        if context.subresource.is_empty() {
-            pod_spec::drop_from_template(new, Some(old));
-        }
-    }
-
-    fn validate_create(&self, _context: &Context<'_>, controller: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        validate(&controller["spec"], &spec(), &mut errors);
-        errors
-    }
-
-    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
-        if context.subresource == "status" {
-            let mut errors = Errors::new();
-            STATUS.check(old, new, &mut errors);
-            return errors;
-        }
-        self.validate_create(context, new)
+    fn validate(&self, controller: &Value, errors: &mut Errors) {
+        validate(&controller["spec"], &spec(), errors);
     }
 
     fn warnings(&self, old: Option<&Value>, controller: &Value) -> Vec<String> {
