@@ -11,7 +11,10 @@ use std::{
 };
 
 use apimachinery::Key;
+use client::Change;
 use tokio::time::Instant;
+
+use crate::ownership::controller_key;
 
 /// Expectations older than this are dropped.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -62,6 +65,19 @@ impl Expectations {
     pub(crate) fn deleted(&self, owner: &Key, uid: &str) {
         if let Some(expected) = self.lock().get_mut(owner) {
             expected.deletions.remove(uid);
+        }
+    }
+
+    /// Takes in what happened to a dependent of an object of `kind`. One that is marked for deletion
+    /// counts as gone: its replacement need not wait.
+    pub(crate) fn saw(&self, change: &Change, kind: &str) {
+        let object = change.object();
+        let Some(owner) = controller_key(object, kind) else { return };
+        if let Change::Put { old: None, .. } = change {
+            self.created(&owner);
+        }
+        if object.deleting || matches!(change, Change::Delete(_)) {
+            self.deleted(&owner, &object.uid);
         }
     }
 

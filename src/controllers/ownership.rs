@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use apimachinery::{Key, Object, selector::labels::Selector};
 use client::{
-    Api, Error, Informer, Patch, PatchParams, WorkQueue, informer::parse_or_warn, is_not_found,
+    Api, Change, Error, Informer, Patch, PatchParams, WorkQueue, informer::parse_or_warn,
+    is_not_found,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube_core::{NamespaceResourceScope, Resource};
@@ -137,6 +138,15 @@ where
         Err(error) if is_not_found(&error) || client::is_conflict(&error) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whom a change of a dependent concerns: its controller, and the one that it had before, as far as
+/// they are of `kind`.
+pub(crate) fn concerned(change: &Change, kind: &str) -> impl Iterator<Item = Key> {
+    let owner = controller_key(change.object(), kind);
+    let previous = change.previous().and_then(|old| controller_key(old, kind));
+    let previous = previous.filter(|previous| Some(previous) != owner.as_ref());
+    owner.into_iter().chain(previous)
 }
 
 /// The key of the controller of `object`, if it is of `kind`.

@@ -26,7 +26,7 @@ use tracing::debug;
 use self::schedule::Times;
 use crate::{
     Context,
-    ownership::{controller_key, controller_reference},
+    ownership::{concerned, controller_reference},
     pod_control::{is_terminating, text_of},
     status_patch::write_status_at,
 };
@@ -54,9 +54,7 @@ pub(crate) async fn run(context: Context) {
     controller.cron_jobs.on_change(move |change| this.changed(change));
     let queue = controller.queue.clone();
     controller.jobs.on_change(move |change| {
-        let owner = controller_key(change.object(), KIND);
-        let previous = change.previous().and_then(|old| controller_key(old, KIND));
-        owner.into_iter().chain(previous).for_each(|key| queue.add(key));
+        concerned(change, KIND).for_each(|key| queue.add(key));
     });
     Informers::synced(&[&controller.cron_jobs, &controller.jobs]).await;
     let this = controller.clone();

@@ -32,7 +32,8 @@ use crate::{
     Context,
     expectations::Expectations,
     ownership::{
-        claim, controller_key, controller_reference, index_orphans, queue_adopters, selector_of,
+        claim, concerned, controller_key, controller_reference, index_orphans, queue_adopters,
+        selector_of,
     },
     pod::{Phase, PodFacts},
     pod_batch::{BURST, create_all, delete_all},
@@ -41,6 +42,7 @@ use crate::{
     status_patch::write_status,
 };
 
+const KIND: &str = "DaemonSet";
 /// The annotation with which the API server tells the template's generation.
 const GENERATION: &str = "deprecated.daemonset.template.generation";
 
@@ -73,7 +75,7 @@ pub(crate) async fn run(context: Context) {
     controller.sets.on_change(move |change| queue.add(change.object().key.clone()));
     let queue = controller.queue.clone();
     controller.revisions.on_change(move |change| {
-        if let Some(owner) = controller_key(change.object(), "DaemonSet") {
+        if let Some(owner) = controller_key(change.object(), KIND) {
             queue.add(owner);
         }
     });
@@ -93,31 +95,12 @@ pub(crate) async fn run(context: Context) {
 
 impl Controller {
     fn pod_changed(&self, change: &Change) {
+        self.expectations.saw(change, KIND);
+        concerned(change, KIND).for_each(|owner| self.queue.add(owner));
         let pod = change.object();
-        let owner = controller_key(pod, "DaemonSet");
-        if let Some(owner) = &owner {
-            match change {
-                Change::Put { old: None, .. } => self.expectations.created(owner),
-                Change::Delete(_) => self.expectations.deleted(owner, &pod.uid),
-                Change::Put { .. } => {}
-            }
-            if pod.deleting {
-                self.expectations.deleted(owner, &pod.uid);
-            }
-        }
-        let previous = change.previous().and_then(|old| controller_key(old, "DaemonSet"));
-        if previous != owner
-            && let Some(previous) = previous
-        {
-            self.queue.add(previous);
-        }
-        match owner {
-            Some(owner) => self.queue.add(owner),
-            None if pod.controller().is_none() => {
-                let selector = |set: DaemonSet| selector_of(&set.spec.selector);
-                queue_adopters(&self.sets, pod, &self.queue, selector);
-            }
-            None => {}
+        if pod.controller().is_none() {
+            let selector = |set: DaemonSet| selector_of(&set.spec.selector);
+            queue_adopters(&self.sets, pod, &self.queue, selector);
         }
     }
 

@@ -27,9 +27,11 @@ pub(crate) use self::revision::hash;
 use self::rollout::Rollout;
 use crate::{
     Context,
-    ownership::{claim, controller_key, index_orphans, queue_adopters, selector_of},
+    ownership::{claim, concerned, controller_key, index_orphans, queue_adopters, selector_of},
     status_patch::write_status,
 };
+
+const KIND: &str = "Deployment";
 
 struct Controller {
     context: Context,
@@ -53,14 +55,12 @@ pub(crate) async fn run(context: Context) {
     controller.deployments.on_change(move |change| queue.add(change.object().key.clone()));
     let this = controller.clone();
     controller.sets.on_change(move |change| {
+        concerned(change, KIND).for_each(|owner| this.queue.add(owner));
         let set = change.object();
-        let previous = change.previous().and_then(|old| controller_key(old, "Deployment"));
-        let owner = controller_key(set, "Deployment");
-        if owner.is_none() && set.controller().is_none() {
+        if set.controller().is_none() {
             let selector = |it: Deployment| selector_of(&it.spec.selector);
             queue_adopters(&this.deployments, set, &this.queue, selector);
         }
-        previous.into_iter().chain(owner).for_each(|key| this.queue.add(key));
     });
     let this = controller.clone();
     controller.pods.on_change(move |change| {
@@ -68,8 +68,7 @@ pub(crate) async fn run(context: Context) {
         let pod = change.object();
         let gone = matches!(change, client::Change::Delete(_));
         let Some(set) = controller_key(pod, "ReplicaSet").filter(|_| gone) else { return };
-        if let Some(owner) = this.sets.get(&set).and_then(|set| controller_key(&set, "Deployment"))
-        {
+        if let Some(owner) = this.sets.get(&set).and_then(|set| controller_key(&set, KIND)) {
             this.queue.add(owner);
         }
     });

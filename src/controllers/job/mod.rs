@@ -40,13 +40,15 @@ use crate::{
     Context,
     expectations::Expectations,
     ownership::{
-        claim, controller_key, controller_reference, index_orphans, queue_adopters, selector_of,
+        claim, concerned, controller_key, controller_reference, index_orphans, queue_adopters,
+        selector_of,
     },
     pod_batch::{BURST, create_all, delete_all},
     pod_control::{PodControl, is_terminating},
     status_patch::status_patch,
 };
 
+const KIND: &str = "Job";
 /// `spec.managedBy` of Jobs that are this controller's.
 const NAME: &str = "kubernetes.io/job-controller";
 /// Requests under way at a time.
@@ -111,40 +113,23 @@ pub(crate) async fn run(context: Context) {
 
 impl Controller {
     fn pod_changed(&self, change: &Change) {
+        self.expectations.saw(change, KIND);
         let pod = change.object();
-        let owner = controller_key(pod, "Job");
+        let owner = controller_key(pod, KIND);
         if let Some(owner) = &owner {
-            match change {
-                Change::Put { old: None, .. } => self.expectations.created(owner),
-                Change::Delete(_) => self.expectations.deleted(owner, &pod.uid),
-                Change::Put { .. } => {}
-            }
-            if pod.deleting {
-                self.expectations.deleted(owner, &pod.uid);
-            }
             self.release_seen(owner, change);
         }
-        let previous = change.previous().and_then(|old| controller_key(old, "Job"));
-        if previous != owner
-            && let Some(previous) = previous
-        {
-            self.queue.add(previous);
+        concerned(change, KIND).for_each(|owner| self.queue.add(owner));
+        let orphaned = match owner {
+            Some(_) => pod.deleting,
+            None => pod.controller().is_none() && pod.label(orphans::LABEL).is_some(),
+        };
+        if orphaned {
+            self.orphans.add(pod.key.clone());
         }
-        match owner {
-            Some(owner) => {
-                if pod.deleting {
-                    self.orphans.add(pod.key.clone());
-                }
-                self.queue.add(owner);
-            }
-            None if pod.controller().is_none() => {
-                if pod.label(orphans::LABEL).is_some() {
-                    self.orphans.add(pod.key.clone());
-                }
-                let selector = |job: Job| selector_of(job.spec?.selector.as_ref()?);
-                queue_adopters(&self.jobs, pod, &self.queue, selector);
-            }
-            None => {}
+        if pod.controller().is_none() {
+            let selector = |job: Job| selector_of(job.spec?.selector.as_ref()?);
+            queue_adopters(&self.jobs, pod, &self.queue, selector);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{
     Context,
     expectations::Expectations,
     ownership::{
-        claim, controller_key, controller_reference, index_orphans, queue_adopters, selector_of,
+        claim, concerned, controller_reference, index_orphans, queue_adopters, selector_of,
     },
     pod::{PodFacts, order_of_removal},
     pod_batch::{BURST, create_all, delete_all},
@@ -74,30 +74,13 @@ pub(crate) async fn run<K: Replicated>(context: Context) {
 
 impl<K: Replicated> Controller<K> {
     fn pod_changed(&self, change: &Change) {
+        let kind = K::kind(&());
+        self.expectations.saw(change, &kind);
+        concerned(change, &kind).for_each(|owner| self.queue.add(owner));
         let pod = change.object();
-        let owner = controller_key(pod, &K::kind(&()));
-        match (change, &owner) {
-            (Change::Put { old: None, .. }, Some(owner)) => self.expectations.created(owner),
-            (Change::Delete(_), Some(owner)) => self.expectations.deleted(owner, &pod.uid),
-            _ => {}
-        }
-        // A pod that is marked for deletion counts as gone: its replacement need not wait.
-        if let (true, Some(owner)) = (pod.deleting, &owner) {
-            self.expectations.deleted(owner, &pod.uid);
-        }
-        let previous = change.previous().and_then(|old| controller_key(old, &K::kind(&())));
-        if previous != owner
-            && let Some(previous) = previous
-        {
-            self.queue.add(previous);
-        }
-        match owner {
-            Some(owner) => self.queue.add(owner),
-            None if pod.controller().is_none() => {
-                let selector = |owner: K| selector_of(&owner.as_set().spec.selector);
-                queue_adopters(&self.sets, pod, &self.queue, selector);
-            }
-            None => {}
+        if pod.controller().is_none() {
+            let selector = |owner: K| selector_of(&owner.as_set().spec.selector);
+            queue_adopters(&self.sets, pod, &self.queue, selector);
         }
     }
 

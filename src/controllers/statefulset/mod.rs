@@ -36,7 +36,7 @@ use self::{
 use crate::{
     Context,
     expectations::Expectations,
-    ownership::{claim_matching, controller_key, controller_reference, index_orphans, selector_of},
+    ownership::{claim_matching, concerned, controller_reference, index_orphans, selector_of},
     pod::{Phase, PodFacts},
     pod_control::{is_terminating, text_of},
     revisions::{self, HASH_LABEL, History, Snapshot, name_of, template_of},
@@ -96,29 +96,14 @@ struct Pass<'a> {
 
 impl Controller {
     fn pod_changed(&self, change: &Change) {
+        self.expectations.saw(change, KIND);
+        concerned(change, KIND).for_each(|owner| self.queue.add(owner));
         let pod = change.object();
-        let owner = controller_key(pod, KIND);
-        if let Some(owner) = &owner {
-            if let Change::Put { old: None, .. } = change {
-                self.expectations.created(owner);
-            }
-            if pod.deleting || matches!(change, Change::Delete(_)) {
-                self.expectations.deleted(owner, &pod.uid);
-            }
-        }
-        let previous = change.previous().and_then(|old| controller_key(old, KIND));
-        previous.filter(|_| owner.is_none()).into_iter().for_each(|key| self.queue.add(key));
-        match owner {
-            Some(owner) => self.queue.add(owner),
-            None if pod.controller().is_none() => self.queue_adopters(pod),
-            None => {}
-        }
-    }
-
-    fn queue_adopters(&self, pod: &Object) {
-        for set in self.sets.in_namespace(&pod.key.namespace) {
-            if identity::ordinal(&set.key.name, &pod.key.name).is_some() {
-                self.queue.add(set.key.clone());
+        if pod.controller().is_none() {
+            for set in self.sets.in_namespace(&pod.key.namespace) {
+                if identity::ordinal(&set.key.name, &pod.key.name).is_some() {
+                    self.queue.add(set.key.clone());
+                }
             }
         }
     }
