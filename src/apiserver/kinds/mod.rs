@@ -149,6 +149,12 @@ pub trait Hooks: Send + Sync {
         &[]
     }
 
+    /// The parts of an object that its cells are made of, as dotted paths in which a list stands for
+    /// all its items; none for the whole object. For kinds that are listed by the thousand.
+    fn cell_paths(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The cells of one object, as many as there are columns.
     fn cells(&self, _object: &Value) -> Vec<Value> {
         Vec::new()

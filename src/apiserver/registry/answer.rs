@@ -7,8 +7,7 @@ use std::sync::Arc;
 use apimachinery::{Object, Status};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::{
     Shared,
@@ -17,7 +16,7 @@ use crate::{
         body::{Body, Response},
         yaml,
     },
-    registry::{Call, convert, modify::stored_value, normalize, resource::Endpoint},
+    registry::{Call, convert, modify::stored_value, normalize, resource::Endpoint, scan},
     table::{self, Include},
 };
 
@@ -147,12 +146,6 @@ pub struct Representation {
     headers_sent: bool,
 }
 
-#[derive(Deserialize)]
-struct MetadataOnly<'a> {
-    #[serde(borrow)]
-    metadata: &'a RawValue,
-}
-
 impl Representation {
     /// The same without line breaks and indentation.
     pub(crate) fn compact(mut self) -> Self {
@@ -254,14 +247,16 @@ impl Representation {
     }
 
     fn partial(&self, object: &Object) -> Result<Bytes, Status> {
-        let raw: MetadataOnly<'_> = serde_json::from_slice(&object.body)
-            .map_err(|error| Status::internal(format!("stored object is damaged: {error}")))?;
-        let metadata = raw.metadata.get();
+        // Near the beginning: what follows is not looked at.
+        let metadata = scan::fields(&object.body)
+            .find(|field| &object.body[field.name.clone()] == b"metadata")
+            .ok_or_else(|| Status::internal("stored object is damaged: it has no metadata"))?;
+        let metadata = &object.body[metadata.whole];
         let mut out = BytesMut::with_capacity(metadata.len() + 96);
         out.put_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
         out.put_slice(self.format.meta_version().as_bytes());
-        out.put_slice(b"\",\"metadata\":");
-        out.put_slice(metadata.as_bytes());
+        out.put_slice(b"\",");
+        out.put_slice(metadata);
         out.put_u8(b'}');
         Ok(out.freeze())
     }

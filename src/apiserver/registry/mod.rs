@@ -26,6 +26,7 @@ pub mod resource;
 pub mod resources;
 pub mod scan;
 pub mod selection;
+pub mod sparse;
 pub mod update;
 pub mod watch;
 

@@ -14,7 +14,7 @@ use crate::{
         accept::{Format, Media, Target},
         body::{Body, BoxError, Pieces},
     },
-    registry::{modify::stored_value, scan},
+    registry::{modify::stored_value, scan, sparse::Wanted},
     table,
 };
 
@@ -96,6 +96,10 @@ impl Representation {
         head.extend_from_slice(b",\"rows\":[");
         let whole = list.objects.len() <= WHOLE;
         let mut objects = list.objects.into_iter();
+        let wanted = match (self.include, self.endpoint.resource.is_custom()) {
+            (table::Include::Object, _) | (_, true) => Wanted::default(),
+            _ => Wanted::of(self.endpoint.resource.hooks.cell_paths()),
+        };
         let mut separator = "";
         let rows = std::iter::from_fn(move || {
             let mut piece = BytesMut::new();
@@ -104,7 +108,7 @@ impl Representation {
             {
                 piece.put_slice(separator.as_bytes());
                 separator = ",";
-                if let Err(status) = self.row(&object, &mut piece) {
+                if let Err(status) = self.row(&object, &wanted, &mut piece) {
                     return Some(Err(BoxError::from(status.message)));
                 }
             }
@@ -119,8 +123,11 @@ impl Representation {
         Ok(Body::Pieces(Pieces::of_unknown_length(pieces)))
     }
 
-    fn row(&self, object: &Object, out: &mut BytesMut) -> Result<(), Status> {
-        let value = stored_value(object)?;
+    /// Writes the row of `object`; `wanted` are the parts that are looked at.
+    fn row(&self, object: &Object, wanted: &Wanted, out: &mut BytesMut) -> Result<(), Status> {
+        let value = wanted
+            .read(&object.body)
+            .map_err(|error| Status::internal(format!("stored object is damaged: {error}")))?;
         let cells = table::cells(&self.endpoint, &value);
         out.put_slice(b"{\"cells\":");
         serde_json::to_writer(out.writer(), &cells).map_err(Status::internal)?;

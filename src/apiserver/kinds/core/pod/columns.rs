@@ -7,6 +7,19 @@ use crate::kinds::{
     value::Fields as _,
 };
 
+/// What `cells` looks at.
+pub(super) const PATHS: &[&str] = &[
+    "metadata.name",
+    "metadata.creationTimestamp",
+    "metadata.deletionTimestamp",
+    "spec.containers.name",
+    "spec.initContainers.name",
+    "spec.initContainers.restartPolicy",
+    "spec.readinessGates",
+    "spec.nodeName",
+    "status",
+];
+
 /// Restarts and when the last one was.
 #[derive(Default)]
 struct Restarts {

@@ -130,6 +130,10 @@ impl Hooks for Pod {
         crate::kinds::columns::of("/pods")
     }
 
+    fn cell_paths(&self) -> &'static [&'static str] {
+        columns::PATHS
+    }
+
     fn cells(&self, pod: &Value) -> Vec<Value> {
         columns::cells(pod)
     }
