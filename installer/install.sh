@@ -60,7 +60,7 @@ read_options() {
   FOLDERS=''
   while [ $# -gt 0 ]; do
     case $1 in
-      --data-dir | --run-dir | --cgroup-root)
+      --data-dir | --run-dir | --pod-logs-dir | --cgroup-root)
         [ $# -gt 1 ] || fail "$1 needs a value"
         option=$1=$2
         shift
@@ -73,6 +73,8 @@ read_options() {
       --data-dir=*) FOLDERS="${FOLDERS}KNARR_DATA_DIR=$(env_quoted "$value")
 " ;;
       --run-dir=*) FOLDERS="${FOLDERS}KNARR_RUN_DIR=$(env_quoted "$value")
+" ;;
+      --pod-logs-dir=*) FOLDERS="${FOLDERS}KNARR_POD_LOGS_DIR=$(env_quoted "$value")
 " ;;
       --cgroup-root=*) FOLDERS="${FOLDERS}KNARR_CGROUP_ROOT=$(env_quoted "$value")
 " ;;

@@ -23,6 +23,10 @@ pub(crate) struct NodeDirectories {
     /// Folder of sockets and pinned namespaces; does not survive a reboot
     #[arg(long, global = true, env = "KNARR_RUN_DIR", default_value = "/run/knarr")]
     pub run_dir: PathBuf,
+    /// Folder of the logs of pods, where collectors look for them; the links by container are in
+    /// `containers` beside it
+    #[arg(long, global = true, env = "KNARR_POD_LOGS_DIR", default_value = "/var/log/pods")]
+    pub pod_logs_dir: PathBuf,
     /// Cgroup under which the tree of pods is made
     #[arg(long, global = true, env = "KNARR_CGROUP_ROOT", default_value = "/")]
     pub cgroup_root: String,

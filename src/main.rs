@@ -9,10 +9,12 @@ mod cli;
 mod config;
 mod edge;
 mod lock;
+mod node;
 mod ports;
 mod server;
 mod systemd;
 mod tls;
+mod version;
 
 fn main() -> ExitCode {
     // The processes inside of pods come first: they run before anything has made a thread, and as

@@ -117,7 +117,7 @@ impl Server {
         };
         let address = SocketAddr::new(options.bind_address, options.https_listen_port);
         let listener = ports::bind(address, "the API server", "https-listen-port").await?;
-        let node_ip = crate::agent::node_ip(options);
+        let node_ip = crate::node::address(options);
         let pki = ClusterPki::load_or_create(&data.join("server/tls"))?;
         let serving = pki.serving(names(options, node_ip))?;
         let stop = CancellationToken::new();
@@ -220,7 +220,7 @@ fn names(options: &ServerOptions, node_ip: IpAddr) -> AltNames {
         "kubernetes.default".to_owned(),
         "kubernetes.default.svc".to_owned(),
         format!("kubernetes.default.svc.{domain}"),
-        crate::agent::node_name(options),
+        crate::node::name(options),
         "127.0.0.1".to_owned(),
         "::1".to_owned(),
         node_ip.to_string(),

@@ -1,6 +1,8 @@
 //! Limits, clock, swap and the name of the machine.
 
-use crate::{agent, config::ServerOptions};
+use apimachinery::names::dns1123_subdomain;
+
+use crate::{config::ServerOptions, node};
 
 use super::Finding;
 
@@ -13,8 +15,8 @@ const FILES: u64 = 65_536;
 const FIRST_DAY: i64 = 1_767_225_600;
 
 pub(super) fn node_name(options: &ServerOptions) -> Finding {
-    let name = agent::node_name(options);
-    match is_name(&name) {
+    let name = node::name(options);
+    match dns1123_subdomain(&name).is_empty() {
         true => Finding::ok("node name", name),
         false => Finding::missing(
             "node name",
@@ -22,18 +24,6 @@ pub(super) fn node_name(options: &ServerOptions) -> Finding {
             "choose one of a-z, 0-9, - and . with --node-name",
         ),
     }
-}
-
-/// RFC 1123, as names of objects have to be.
-fn is_name(name: &str) -> bool {
-    let edge = |c: Option<&u8>| c.is_some_and(u8::is_ascii_alphanumeric);
-    let label = |label: &str| {
-        let bytes = label.as_bytes();
-        edge(bytes.first())
-            && edge(bytes.last())
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }
 
 pub(super) fn limits() -> Vec<Finding> {
@@ -118,14 +108,6 @@ pub(super) fn swap() -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_nodes() {
-        assert!(is_name("pi-4.home") && is_name("0a"));
-        for bad in ["", "-a", "a-", "a_b", "A", "a..b", "ä"] {
-            assert!(!is_name(bad), "{bad:?}");
-        }
-    }
 
     #[test]
     fn the_hard_limit_of_open_files_counts() {

@@ -15,9 +15,9 @@ use netlink::{
 
 use super::Finding;
 use crate::{
-    agent,
     config::{Part, ServerOptions},
     lock::DataLock,
+    node,
     ports,
 };
 
@@ -190,7 +190,7 @@ pub(super) fn ports(options: &ServerOptions) -> Vec<Finding> {
 
 /// The address by which others reach this node.
 pub(super) fn address(options: &ServerOptions) -> Finding {
-    match agent::node_ip(options) {
+    match node::address(options) {
         address if address.is_loopback() => Finding::warning(
             "address",
             format!("{address}: there is no default route"),

@@ -12,7 +12,7 @@ use crate::{agent, config::NodeDirectories, edge, lock::DataLock};
 pub(crate) struct CleanupOptions {
     #[command(flatten)]
     directories: NodeDirectories,
-    /// Remove the data directory too: objects, certificates, images, volumes
+    /// Remove the data too: objects, certificates, images, volumes, logs
     #[arg(long)]
     all: bool,
 }
@@ -32,8 +32,11 @@ pub(crate) fn run(options: &CleanupOptions) -> Result<(), Box<dyn Error>> {
     })?;
     unmount_below(data)?;
     network::cleanup()?;
-    if options.all && data.exists() {
-        std::fs::remove_dir_all(data)?;
+    if options.all {
+        kubelet::remove_all_logs(&options.directories.pod_logs_dir)?;
+        if data.exists() {
+            std::fs::remove_dir_all(data)?;
+        }
     }
     Ok(())
 }

@@ -13,8 +13,6 @@ mod logging;
 mod server;
 mod version;
 
-pub(crate) use version::KUBERNETES;
-
 /// Kubernetes in one static binary.
 #[derive(Parser)]
 #[command(name = "knarr", disable_version_flag = true, args_override_self = true)]

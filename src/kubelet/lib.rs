@@ -27,3 +27,4 @@ mod volumes;
 pub use config::{Eviction, KubeletConfig, ServingIdentity};
 pub use kubelet::{Dependencies, Kubelet, StartError};
 pub use network::{HostPort, NetworkError, PodAttachment, PodNetwork};
+pub use pods::log_files::remove_all as remove_all_logs;

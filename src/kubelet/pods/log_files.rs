@@ -47,6 +47,31 @@ pub(super) fn link(log_dir: &Path, pod: &Pod, container: &str, id: &str) -> Path
     log_dir.with_file_name("containers").join(name)
 }
 
+/// Removes the logs of all pods and the links to them. Whatever else lies there stays, and folders that
+/// are empty then go.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn remove_all(log_dir: &Path) -> io::Result<()> {
+    let folders = match fs::read_dir(log_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        folders => folders?,
+    };
+    for folder in folders {
+        let name = folder?.file_name();
+        // namespace_name_uid
+        let parts: Vec<&str> = name.to_str().unwrap_or_default().split('_').collect();
+        if let [_, _, uid] = parts[..] {
+            remove(log_dir, uid)?;
+        }
+    }
+    for folder in [log_dir, &log_dir.with_file_name("containers")] {
+        // Others may have files there.
+        let _ = fs::remove_dir(folder);
+    }
+    Ok(())
+}
+
 /// Removes the logs of a pod whose folder ends in `_<uid>`, and the links to them.
 pub(super) fn remove(log_dir: &Path, uid: &str) -> io::Result<()> {
     for entry in fs::read_dir(log_dir)? {
@@ -101,6 +126,20 @@ mod tests {
         remove_instance(&logs.join("2.log"));
         assert_eq!(attempts(&logs), [0, 11]);
         remove(folder.path(), "u").unwrap();
+        assert!(!logs.exists());
+    }
+
+    #[test]
+    fn only_the_logs_of_pods_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = folder.path().join("pods");
+        remove_all(&logs).unwrap();
+        fs::create_dir_all(logs.join("n_p_u/c")).unwrap();
+        fs::write(logs.join("other.log"), "").unwrap();
+        remove_all(&logs).unwrap();
+        assert!(logs.join("other.log").exists() && !logs.join("n_p_u").exists());
+        fs::remove_file(logs.join("other.log")).unwrap();
+        remove_all(&logs).unwrap();
         assert!(!logs.exists());
     }
 }
