@@ -8,13 +8,17 @@ pub mod authority;
 pub mod certificate;
 mod clock;
 pub mod cluster;
+mod curve521;
 mod der;
 pub mod files;
 pub mod jwt;
 pub mod key;
 pub mod kubeconfig;
 pub mod pem;
+pub mod proven;
+pub mod public;
 pub mod request;
+mod rsa;
 pub mod trust;
 pub mod verify;
 

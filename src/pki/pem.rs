@@ -46,6 +46,10 @@ pub fn decode(text: &str) -> Result<Vec<Block>> {
                 }
                 break;
             }
+            if line.contains(':') {
+                // A header, as RFC 1421 has them. Nobody asks what it says.
+                continue;
+            }
             body.push_str(line);
         }
         let der = STANDARD.decode(body).map_err(|_| BAD)?;
@@ -83,6 +87,12 @@ mod tests {
         let blocks = decode(&text).unwrap();
         assert_eq!(blocks[0], Block { label: "A".into(), der });
         assert_eq!(certificates(&text).unwrap(), [[1]]);
+    }
+
+    #[test]
+    fn headers_are_skipped() {
+        let text = "-----BEGIN A-----\nNote: x\n\nAQ==\n-----END A-----\n";
+        assert_eq!(decode(text).unwrap()[0].der, [1]);
     }
 
     #[test]

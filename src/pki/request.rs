@@ -1,13 +1,11 @@
 //! Certificate signing requests (PKCS #10): reading, checking and making them.
 
-use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-
 use crate::{
     AltNames, Error, PrivateKey, Result, Subject,
     authority::{encode_alt_names, encode_name, extension},
     certificate::{extensions, oid, parse_subject},
     der::{self, Reader, bit_string, sequence, tlv},
-    pem,
+    pem, public,
 };
 
 /// What a request asks for. Its signature has been checked: the sender holds the key.
@@ -41,10 +39,24 @@ impl SigningRequest {
     /// # Errors
     /// When it does not parse or its signature is not by its own key.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let mut outer = Reader::new(bytes).expect(der::SEQUENCE)?.inside();
+        let (request, signature) = Self::read(bytes)?;
+        signature.check(&request.public_key)?;
+        Ok(request)
+    }
+
+    /// Reads DER and leaves the signature to be checked.
+    ///
+    /// # Errors
+    /// When it does not parse.
+    pub fn read(bytes: &[u8]) -> Result<(Self, Signature<'_>)> {
+        let mut all = Reader::new(bytes);
+        let mut outer = all.expect(der::SEQUENCE)?.inside();
+        if !all.is_empty() {
+            return Err(Error::Malformed("certificate request"));
+        }
         let info = outer.expect(der::SEQUENCE)?;
         let algorithm = outer.expect(der::SEQUENCE)?.inside().expect(der::OID)?.value;
-        let signature = bits(outer.expect(der::BIT_STRING)?.value)?;
+        let bits = public::bits(outer.expect(der::BIT_STRING)?.value)?;
         let mut fields = info.inside();
         fields.expect(der::INTEGER)?;
         let subject = parse_subject(fields.expect(der::SEQUENCE)?.inside())?;
@@ -53,8 +65,8 @@ impl SigningRequest {
             Some(attributes) => requested_names(attributes.inside())?,
             None => AltNames::default(),
         };
-        check(public_key, algorithm, info.whole, signature)?;
-        Ok(Self { subject, names, public_key: public_key.to_owned() })
+        let request = Self { subject, names, public_key: public_key.to_owned() };
+        Ok((request, Signature { message: info.whole, algorithm, bits }))
     }
 
     /// Makes a request for `key`, in PEM.
@@ -92,34 +104,22 @@ fn requested_names(mut attributes: Reader<'_>) -> Result<AltNames> {
     Ok(names)
 }
 
-/// The bytes of a bit string, which must be whole bytes.
-pub(crate) fn bits(value: &[u8]) -> Result<&[u8]> {
-    match value {
-        [0, bits @ ..] => Ok(bits),
-        _ => Err(Error::Malformed("bit string")),
-    }
+/// The signature of a request, not checked yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Signature<'a> {
+    message: &'a [u8],
+    algorithm: &'a [u8],
+    bits: &'a [u8],
 }
 
-/// Checks a signature by the key in a SubjectPublicKeyInfo.
-pub(crate) fn check(spki: &[u8], algorithm: &[u8], message: &[u8], signature: &[u8]) -> Result<()> {
-    let mut fields = Reader::new(spki).expect(der::SEQUENCE)?.inside();
-    fields.expect(der::SEQUENCE)?;
-    let key = bits(fields.expect(der::BIT_STRING)?.value)?;
-    let verifier: &dyn VerificationAlgorithm = match (algorithm, key.len()) {
-        // An uncompressed point has 65 bytes on P-256 and 97 on P-384.
-        (oid::ECDSA_SHA256, 65) => &signature::ECDSA_P256_SHA256_ASN1,
-        (oid::ECDSA_SHA384, 97) => &signature::ECDSA_P384_SHA384_ASN1,
-        (oid::ECDSA_SHA256, 97) => &signature::ECDSA_P384_SHA256_ASN1,
-        (oid::ECDSA_SHA384, 65) => &signature::ECDSA_P256_SHA384_ASN1,
-        (oid::RSA_SHA256, _) => &signature::RSA_PKCS1_2048_8192_SHA256,
-        (oid::RSA_SHA384, _) => &signature::RSA_PKCS1_2048_8192_SHA384,
-        (oid::RSA_SHA512, _) => &signature::RSA_PKCS1_2048_8192_SHA512,
-        (oid::ED25519, _) => &signature::ED25519,
-        _ => return Err(Error::Malformed("signature algorithm")),
-    };
-    UnparsedPublicKey::new(verifier, key)
-        .verify(message, signature)
-        .map_err(|_| Error::Untrusted("the signature is not by this key".into()))
+impl Signature<'_> {
+    /// Checks it by a key, which is a SubjectPublicKeyInfo in DER.
+    ///
+    /// # Errors
+    /// When it is by another key or its algorithm is not known.
+    pub fn check(&self, key: &[u8]) -> Result<()> {
+        public::check(key, self.algorithm, self.message, self.bits)
+    }
 }
 
 #[cfg(test)]

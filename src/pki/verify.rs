@@ -60,12 +60,7 @@ pub(crate) fn signed_by(certificate: &[u8], authority: &Certificate) -> bool {
         let tbs = outer.expect(der::SEQUENCE)?.whole;
         let algorithm = outer.expect(der::SEQUENCE)?.inside().expect(der::OID)?.value;
         let signature = outer.expect(der::BIT_STRING)?.value;
-        crate::request::check(
-            &authority.public_key,
-            algorithm,
-            tbs,
-            crate::request::bits(signature)?,
-        )
+        crate::public::check(&authority.public_key, algorithm, tbs, crate::public::bits(signature)?)
     };
     parts().is_ok()
 }
