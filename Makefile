@@ -41,8 +41,13 @@ test: deps lint ## everything that CI runs
 	$(TESTS)
 	$(MAKE) conformance-kept
 
+SCRIPTS := .ci/run demo/clean demo/images demo/run embedded/tables/generate.sh installer/clients \
+	installer/deps installer/go installer/install.sh installer/uninstall \
+	tests/conformance/run tests/conformance/suite
+
 .PHONY: lint
-lint: ## formatting and clippy, warnings are errors
+lint: ## formatting, clippy and shellcheck, warnings are errors
+	shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR $(SCRIPTS)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 

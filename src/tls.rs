@@ -27,7 +27,7 @@ pub(crate) fn client(
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(authority.der().to_vec()))?;
     let (chain, key) = material(identity)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = pki::ciphers::provider();
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

@@ -281,12 +281,13 @@ pub(crate) async fn flagged(flag: &mut watch::Receiver<bool>) {
 
 /// How clients are served over TLS.
 pub(crate) fn tls_config(certificates: Arc<dyn ResolvesServerCert>) -> rustls::ServerConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = pki::ciphers::provider();
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider supports the default versions")
         .with_no_client_auth()
         .with_cert_resolver(certificates);
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Sessions are kept by the clients, as tickets.
     config.session_storage = Arc::new(NoServerSessionStorage {});

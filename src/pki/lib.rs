@@ -6,6 +6,7 @@
 
 pub mod authority;
 pub mod certificate;
+pub mod ciphers;
 mod clock;
 pub mod cluster;
 mod curve521;

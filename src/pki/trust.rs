@@ -13,7 +13,7 @@ use rustls::{
 /// A client that takes every certificate, if its owner has the key. It offers no protocols (ALPN)
 /// and shows no certificate of its own.
 pub fn any_server() -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = crate::ciphers::provider();
     ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .expect("the provider supports the default versions")

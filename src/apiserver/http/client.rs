@@ -82,7 +82,7 @@ pub fn tls(
     trust: &Trust<'_>,
     identity: Option<&ClientIdentity>,
 ) -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = pki::ciphers::provider();
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;

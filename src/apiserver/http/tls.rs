@@ -27,7 +27,7 @@ pub struct Identity {
 /// # Errors
 /// When the key does not fit or is of a kind that is not supported.
 pub fn server_config(identity: Identity) -> Result<Arc<ServerConfig>, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = pki::ciphers::provider();
     let key = provider.key_provider.load_private_key(identity.key)?;
     let certified = CertifiedKey::new(identity.chain, key);
     let verifier = AnyClient {
@@ -38,6 +38,7 @@ pub fn server_config(identity: Identity) -> Result<Arc<ServerConfig>, Error> {
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

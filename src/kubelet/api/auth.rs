@@ -30,7 +30,7 @@ pub(crate) enum Error {
 
 /// The TLS settings of the API.
 pub(super) fn tls(identity: &ServingIdentity) -> Result<Arc<ServerConfig>, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = pki::ciphers::provider();
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(identity.client_ca.as_bytes()) {
         roots.add(certificate?)?;

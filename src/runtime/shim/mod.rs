@@ -34,6 +34,9 @@ const SCRATCH: usize = log::MAX_ENTRY;
 /// How long a client may take to send its request.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// After this long without anything to do a shim gives up the memory that the last task took.
+const QUIET_MS: i32 = 1000;
+
 /// Runs a shim: `knarr shim <pod uid>`, with the listening socket as standard input. Called before
 /// the program has made any thread. Does not come back.
 pub fn main(_args: impl Iterator<Item = OsString>) -> ! {
@@ -90,6 +93,8 @@ impl Shim {
 
     fn run(mut self) -> io::Result<()> {
         let mut polled = Vec::new();
+        // Whether more of the program is in memory than a shim that waits needs.
+        let mut grown = true;
         loop {
             // signals, listener, three for each container, one for each subscriber
             polled.clear();
@@ -100,7 +105,14 @@ impl Shim {
                 polled.extend(container.streams.iter().map(|s| s.interest()));
             }
             polled.extend(self.subscribers.iter().map(PollFd::hang_up));
-            fd::poll(&mut polled, None)?;
+            if fd::poll(&mut polled, grown.then_some(QUIET_MS))? == 0 {
+                if std::mem::take(&mut grown) {
+                    // Where that cannot be done, nothing is lost but memory.
+                    let _ = linux::memory::release_program();
+                }
+                continue;
+            }
+            grown |= polled[..2].iter().any(PollFd::ready);
 
             let mut ready = polled[2..].iter().map(PollFd::ready);
             let mut next = || ready.next().unwrap_or(false);

@@ -181,7 +181,7 @@ impl Transport {
             return Ok(config.clone());
         }
         let host = authority.split(':').next().unwrap_or(authority);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = pki::ciphers::provider();
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?;
