@@ -27,6 +27,7 @@ mod node_lifecycle;
 mod ownership;
 mod pod;
 mod pod_batch;
+mod pod_certificate_cleaner;
 mod pod_claims;
 mod pod_control;
 mod pod_gc;
@@ -99,6 +100,9 @@ const CONTROLLERS: &[Controller] = &[
     }),
     ("certificatesigningrequest-signing-controller", |context| Box::pin(csr::run_signer(context))),
     ("certificatesigningrequest-cleaner-controller", |context| Box::pin(csr::run_cleaner(context))),
+    ("podcertificaterequest-cleaner-controller", |context| {
+        Box::pin(pod_certificate_cleaner::run(context))
+    }),
     ("manifests-controller", |context| Box::pin(manifests::run(context))),
 ];
 

@@ -1,6 +1,8 @@
 //! NodeRestriction: a kubelet writes its own node, lease and pods only. Reading is the node
 //! authorizer's part.
 
+mod pod_certificates;
+
 use apimachinery::{GroupResource, Status};
 use async_trait::async_trait;
 use serde_json::Value;
@@ -52,6 +54,7 @@ impl Plugin for NodeRestriction {
             ("certificates.k8s.io", "certificatesigningrequests") if request.creates() => {
                 check.signing_request()
             }
+            ("certificates.k8s.io", "podcertificaterequests") => check.pod_certificate(),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,15 @@ use apimachinery::{
     names,
 };
 
-use crate::kinds::validation::{Errors, Report as _};
+use serde_json::Value;
+
+use crate::kinds::{
+    validation::{Errors, Report as _},
+    value::Fields as _,
+};
+
+/// Bytes of keys and values of annotations.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// Whether the signer's domain is Kubernetes' own.
 pub(crate) fn is_kubernetes_signer(signer: &str) -> bool {
@@ -36,6 +44,28 @@ pub(crate) fn signer_name(name: &str, path: &Path, errors: &mut Errors) {
     part(rest, names::dns1123_subdomain, path, errors);
     if name.len() > WHOLE {
         errors.push(FieldError::too_long(path, WHOLE));
+    }
+}
+
+/// What users say to a signer: keys with a domain, in any case.
+pub(crate) fn user_annotations(object: &Value, field: &str, path: &Path, errors: &mut Errors) {
+    let path = path.child(field);
+    let mut size = 0;
+    for (key, value) in object.strings(field) {
+        size += key.len() + value.len();
+        let key = key.to_lowercase();
+        let messages = names::qualified_name(&key);
+        if key.is_empty() {
+            errors.required(&path, "");
+        } else if messages.is_empty() && !key.contains('/') {
+            let detail = r#"must be a domain-prefixed key (such as "acme.io/foo")"#;
+            errors.invalid(&path, key, detail);
+        } else {
+            errors.messages(&path, &key, messages);
+        }
+    }
+    if size > MAX_ANNOTATIONS {
+        errors.push(FieldError::too_long(&path, MAX_ANNOTATIONS));
     }
 }
 

@@ -1,11 +1,11 @@
 //! Projected volumes: secrets, config maps, the downward API, tokens and certificates in one place.
 
-use apimachinery::{field::Path, names};
+use apimachinery::field::Path;
 use serde_json::Value;
 
 use super::volumes::{downward_file, items};
 use crate::kinds::{
-    certificates::names::{is_kubernetes_signer, signer_name, trust_bundle_name},
+    certificates::names::{is_kubernetes_signer, signer_name, trust_bundle_name, user_annotations},
     validation::{Errors, Report as _, file_mode, label_selector, local_path},
     value::Fields as _,
 };
@@ -144,10 +144,7 @@ impl Sources<'_> {
     fn certificate(&mut self, certificate: &Value, path: &Path) {
         let signer = certificate.text("signerName");
         signer_name(signer, &path.child("signerName"), self.errors);
-        for (key, _) in certificate.entries("userAnnotations") {
-            let messages = names::prefixed_label_key(&key.to_lowercase());
-            self.errors.messages(&path.child("userAnnotations"), &key.to_lowercase(), messages);
-        }
+        user_annotations(certificate, "userAnnotations", path, self.errors);
         let key_type = certificate.text("keyType");
         if !KEY_TYPES.contains(&key_type) {
             self.errors.unsupported(&path.child("keyType"), key_type, &KEY_TYPES);
