@@ -19,10 +19,10 @@ use crate::{
     images::{Images, gc},
     network::PodNetwork,
     node::{machine::Machine, watcher::Watcher},
-    objects::Objects,
+    objects::{Changed, Objects},
     pods::{admission::Ledger, registry::Registry},
     shared::Shared,
-    volumes::{Folders, tokens::Tokens},
+    volumes::{Folders, certificates::Certificates, tokens::Tokens, trust_bundles::TrustBundles},
 };
 
 /// How often unused images are looked for.
@@ -88,19 +88,29 @@ impl Kubelet {
         let recorder = Recorder::new(client.clone(), "kubelet", Some(&config.node_name));
         let registry = Registry::default();
         let notify = registry.clone();
-        let objects =
-            Objects::new(client.clone(), Arc::new(move |uid: &str| notify.data_changed(uid)));
+        let data_changed: Changed = Arc::new(move |uid: &str| notify.data_changed(uid));
+        let objects = Objects::new(client.clone(), data_changed.clone());
         let store = runtime.images().clone();
         let images =
             Images::new(store, recorder.clone(), config.max_parallel_pulls, &config.data_dir);
         let own = Scope::fields(format!("metadata.name={}", config.node_name));
         let here = Scope::fields(format!("spec.nodeName={}", config.node_name));
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let node = informers.scoped::<Node>(own);
+        let certificates = Certificates::new(
+            client.clone(),
+            recorder.clone(),
+            node.clone(),
+            &config.node_name,
+            data_changed.clone(),
+        );
         let shared = Arc::new(Shared {
             machine: Machine::read(&config),
             tokens: Tokens::new(client.clone()),
+            certificates,
+            trust_bundles: TrustBundles::new(informers.clone(), data_changed),
             services: informers.of::<Service>(),
-            node: informers.scoped::<Node>(own),
+            node,
             runtime_classes: informers.of::<RuntimeClass>(),
             ledger: Ledger::default(),
             starts: Semaphore::new(processors * 2),

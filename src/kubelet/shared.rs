@@ -15,7 +15,7 @@ use crate::{
     node::machine::Machine,
     objects::Objects,
     pods::admission::Ledger,
-    volumes::{Folders, tokens::Tokens},
+    volumes::{Folders, certificates::Certificates, tokens::Tokens, trust_bundles::TrustBundles},
 };
 
 /// The parts of one kubelet that do not change while it runs.
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) objects: Objects,
     pub(crate) tokens: Tokens,
+    pub(crate) certificates: Certificates,
+    pub(crate) trust_bundles: TrustBundles,
     pub(crate) images: Images,
     pub(crate) folders: Folders,
     /// All services.

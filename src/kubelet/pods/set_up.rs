@@ -82,6 +82,11 @@ impl Operation {
         }
         self.check_network()?;
         let shared = self.shared.clone();
+        // Signers may be slow, and others are not to wait for them.
+        tokio::select! {
+            () = shared.certificates.ready(&self.pod) => {}
+            () = self.cancel.cancelled() => return Ok(Outcome::default()),
+        }
         let Ok(slot) = shared.starts.acquire().await else { return Err(Stop) };
         if self.cancel.is_cancelled() {
             return Ok(Outcome::default());
@@ -218,6 +223,8 @@ impl Operation {
             client: &self.shared.client,
             objects: &self.shared.objects,
             tokens: &self.shared.tokens,
+            certificates: &self.shared.certificates,
+            trust_bundles: &self.shared.trust_bundles,
             folders: &self.shared.folders,
             facts: self.shared.facts(&self.ips),
             fs_group: context.and_then(|c| c.fs_group).and_then(|id| u32::try_from(id).ok()),

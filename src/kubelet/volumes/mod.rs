@@ -5,6 +5,7 @@
 //! pod's own folder.
 
 pub(crate) mod atomic;
+pub(crate) mod certificates;
 mod claims;
 mod empty_dir;
 mod host_path;
@@ -14,7 +15,7 @@ mod payload;
 pub(crate) mod safe;
 pub(crate) mod subpath;
 pub(crate) mod tokens;
-mod trust_bundles;
+pub(crate) mod trust_bundles;
 
 use std::{
     collections::HashMap,
@@ -23,12 +24,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use certificates::Certificates;
 use client::Client;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume as Spec, VolumeMount};
 use nix::mount::{MsFlags, mount};
 use payload::Contents;
 use tokens::Tokens;
+use trust_bundles::TrustBundles;
 
 use crate::{
     env::Facts,
@@ -144,6 +147,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) client: &'a Client,
     pub(crate) objects: &'a Objects,
     pub(crate) tokens: &'a Tokens,
+    pub(crate) certificates: &'a Certificates,
+    pub(crate) trust_bundles: &'a TrustBundles,
     pub(crate) folders: &'a Folders,
     pub(crate) facts: Facts<'a>,
     /// `fsGroup`.
@@ -239,7 +244,7 @@ async fn one(setup: &Setup<'_>, spec: &Spec) -> Result<(Volume, Option<Timestamp
     }
     if let Some(source) = &spec.projected {
         let path = in_memory("kubernetes.io~projected");
-        return show(setup, name, path, payload::projected(setup, source).await?).await;
+        return show(setup, name, path, payload::projected(setup, name, source).await?).await;
     }
     if let Some(source) = &spec.downward_api {
         let path = in_memory("kubernetes.io~downward-api");

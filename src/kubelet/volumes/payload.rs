@@ -1,17 +1,18 @@
 //! What goes into the volumes that show objects of the API: ConfigMaps, Secrets, fields of the pod,
-//! tokens.
+//! tokens, certificates.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource,
-    SecretVolumeSource, VolumeProjection,
+    ConfigMapVolumeSource, DownwardAPIVolumeFile, KeyToPath, Pod, PodCertificateProjection,
+    ProjectedVolumeSource, SecretVolumeSource, VolumeProjection,
 };
 
 use super::{
     Setup,
     atomic::{File, Payload},
+    certificates::Credentials,
 };
 use crate::{
     env::{field_value, resource_value},
@@ -127,12 +128,17 @@ pub(crate) fn downward_api(
 /// The files of a projected volume.
 pub(crate) async fn projected(
     setup: &Setup<'_>,
+    volume: &str,
     source: &ProjectedVolumeSource,
 ) -> Result<Contents, String> {
     let mut contents = Contents::default();
     let mut failures = Vec::new();
-    for projection in source.sources.iter().flatten() {
-        match projection_files(setup, projection, source.default_mode).await {
+    for (place, projection) in source.sources.iter().flatten().enumerate() {
+        let files = match &projection.pod_certificate {
+            Some(wanted) => certificate(setup, wanted, (volume, place), source.default_mode),
+            None => projection_files(setup, projection, source.default_mode).await,
+        };
+        match files {
             Ok(part) => {
                 contents.files.extend(part.files);
                 contents.refresh = [contents.refresh, part.refresh].into_iter().flatten().min();
@@ -169,28 +175,48 @@ async fn projection_files(
     }
     if let Some(source) = &projection.service_account_token {
         let token = setup.tokens.get(setup.pod, source).await?;
-        let user = common_user(setup.pod);
-        // A token that others than root may own is readable by its owner alone; the group of the
-        // pod is let in with the volume's ownership.
-        let own = user.is_some() || setup.fs_group.is_some();
-        let mode = if own { 0o600 } else { mode(None, default_mode) };
-        let file = File { data: token.text.into_bytes(), mode, user };
+        let file = owned(setup, token.text, default_mode);
         let files = Payload::from([(source.path.clone(), file)]);
         return Ok(Contents { files, refresh: Some(token.refresh) });
     }
     if let Some(source) = &projection.cluster_trust_bundle {
-        let text = super::trust_bundles::anchors(setup, source).await?;
-        let user = common_user(setup.pod);
-        let own = user.is_some() || setup.fs_group.is_some();
-        let mode = if own { 0o600 } else { mode(None, default_mode) };
-        let file = File { data: text.into_bytes(), mode, user };
+        let text = setup.trust_bundles.anchors(setup.pod, source).await?;
+        let file = owned(setup, text, default_mode);
         let files = Payload::from([(source.path.clone(), file)]);
         return Ok(Contents { files, refresh: None });
     }
-    if projection.pod_certificate.is_some() {
-        return Err("pod certificates are not supported on this node".to_owned());
-    }
     Ok(Contents::default())
+}
+
+/// The key and the certificates of a pod, in as many files as it asks for.
+fn certificate(
+    setup: &Setup<'_>,
+    wanted: &PodCertificateProjection,
+    (volume, place): (&str, usize),
+    default_mode: Option<i32>,
+) -> Result<Contents, String> {
+    let credentials = setup.certificates.get(setup.pod.uid(), volume, place)?;
+    let Credentials { key, chain } = &*credentials;
+    let mut files = Payload::new();
+    for (path, text) in [
+        (&wanted.credential_bundle_path, format!("{key}{chain}")),
+        (&wanted.key_path, key.clone()),
+        (&wanted.certificate_chain_path, chain.clone()),
+    ] {
+        if let Some(path) = path.as_ref().filter(|path| !path.is_empty()) {
+            files.insert(path.clone(), owned(setup, text, default_mode));
+        }
+    }
+    Ok(Contents { files, refresh: None })
+}
+
+/// A file that others than root may own: it is readable by its owner alone then, and the group of
+/// the pod is let in with the volume's ownership.
+fn owned(setup: &Setup<'_>, text: String, default_mode: Option<i32>) -> File {
+    let user = common_user(setup.pod);
+    let own = user.is_some() || setup.fs_group.is_some();
+    let mode = if own { 0o600 } else { mode(None, default_mode) };
+    File { data: text.into_bytes(), mode, user }
 }
 
 /// The user that all containers of the pod run as, if that is one and the pod says so.

@@ -104,6 +104,8 @@ impl Worker {
             }
             shared.objects.unregister(&uid);
             shared.tokens.forget(&uid);
+            shared.certificates.forget(&uid);
+            shared.trust_bundles.forget(&uid);
             shared.images.forget(&uid);
             let (folders, id) = (shared.folders.clone(), uid.clone());
             let removed = tokio::task::spawn_blocking(move || folders.remove(&id)).await;

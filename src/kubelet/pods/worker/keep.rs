@@ -24,6 +24,11 @@ use crate::{
     volumes::{self, Setup},
 };
 
+/// Volumes that could not be brought up to date are tried again after this long at first, and later
+/// each time.
+const FIRST_REFRESH: Duration = Duration::from_secs(10);
+const LAST_REFRESH: Duration = Duration::from_secs(120);
+
 impl Worker {
     /// Keeps a running pod as it is wanted.
     pub(super) fn keep(&mut self, pod: &Arc<Pod>) -> Next {
@@ -58,7 +63,7 @@ impl Worker {
         let mut wake = self.act(pod, view, actions, &resize);
         self.refresh_volumes(pod);
         wake.extend(deadline);
-        wake.extend(self.refresh.filter(|_| !self.refreshing && self.volumes.is_some()));
+        wake.extend(self.refresh.filter(|_| !self.refreshing && self.has_volumes()));
         wake.extend(self.report(pod, true));
         Next::Wait(wake.into_iter().min())
     }
@@ -248,9 +253,13 @@ impl Worker {
         None
     }
 
+    fn has_volumes(&self) -> bool {
+        self.volumes.is_some() || self.adopted
+    }
+
     fn refresh_volumes(&mut self, pod: &Arc<Pod>) {
         let due = self.refresh.is_some_and(|due| due <= Instant::now());
-        if !due || self.refreshing || self.volumes.is_none() {
+        if !due || self.refreshing || !self.has_volumes() {
             return;
         }
         self.refresh = None;
@@ -259,6 +268,7 @@ impl Worker {
         let ips = self.ips.clone();
         tokio::spawn(async move {
             shared.objects.register(&pod);
+            shared.certificates.ready(&pod).await;
             let context = pod.spec_or_empty().security_context.as_ref();
             let none = std::collections::HashMap::new();
             let setup = Setup {
@@ -266,6 +276,8 @@ impl Worker {
                 client: &shared.client,
                 objects: &shared.objects,
                 tokens: &shared.tokens,
+                certificates: &shared.certificates,
+                trust_bundles: &shared.trust_bundles,
                 folders: &shared.folders,
                 facts: shared.facts(&ips),
                 fs_group: context.and_then(|c| c.fs_group).and_then(|id| u32::try_from(id).ok()),
@@ -285,8 +297,15 @@ impl Worker {
 
     pub(super) fn refreshed(&mut self, refreshed: Result<Option<Timestamp>, String>) {
         let due = match refreshed {
-            Ok(due) => due.map(instant_of),
-            Err(_) => Some(Instant::now() + Duration::from_secs(10)),
+            Ok(due) => {
+                self.stale = 0;
+                due.map(instant_of)
+            }
+            Err(_) => {
+                let delay = FIRST_REFRESH * 2u32.saturating_pow(self.stale.min(10));
+                self.stale += 1;
+                Some(Instant::now() + delay.min(LAST_REFRESH))
+            }
         };
         // News that came meanwhile count.
         self.refresh = [self.refresh, due].into_iter().flatten().min();

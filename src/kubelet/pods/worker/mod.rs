@@ -97,6 +97,10 @@ pub(super) struct Worker {
     volumes: Option<Volumes>,
     refresh: Option<Instant>,
     refreshing: bool,
+    /// How often the volumes could not be brought up to date in a row.
+    stale: u32,
+    /// A kubelet before this one has made the volumes: they are kept current, too.
+    adopted: bool,
     writing: bool,
     /// The last patch that was accepted, to not write what the server does not take.
     last_patch: Option<serde_json::Value>,
@@ -150,6 +154,8 @@ impl Worker {
             volumes: None,
             refresh: None,
             refreshing: false,
+            stale: 0,
+            adopted: false,
             writing: false,
             last_patch: None,
             write_after: None,
@@ -349,6 +355,9 @@ impl Worker {
         if ran {
             self.shared.ledger.insert(&self.granted(pod));
             self.admitted = true;
+            self.adopted = self.sandbox().is_some();
+            // Tokens, certificates and what was changed meanwhile.
+            self.refresh = self.adopted.then(Instant::now);
             self.reconnect = !pod.host_network() && self.sandbox().is_some();
             self.stage = Stage::Running;
             return;
