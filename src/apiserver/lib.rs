@@ -8,6 +8,7 @@ pub mod authorization;
 pub mod bootstrap;
 pub mod crd;
 pub mod discovery;
+mod expressions;
 pub mod health;
 pub mod http;
 pub mod kinds;

@@ -15,6 +15,7 @@ use storage::{Collection, OpenError, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission,
     aggregator::{self, Aggregator},
     allocators::{Allocators, CidrError},
     authentication::{self, Authenticator},
@@ -61,6 +62,8 @@ pub struct Shared {
     pub aggregator: Aggregator,
     /// Cluster addresses and node ports of Services.
     pub allocators: Allocators,
+    /// What configures admission, ready to be used.
+    pub(crate) compiled: admission::Compiled,
     /// Counts of what was asked.
     pub metrics: Metrics,
     /// Cancelled when the server stops: watches and streams end then.
@@ -122,6 +125,7 @@ impl Shared {
             authorizer,
             aggregator: Aggregator::default(),
             allocators,
+            compiled: admission::Compiled::default(),
             metrics: Metrics::default(),
             stop,
             ready: AtomicBool::new(false),

@@ -107,6 +107,11 @@ impl Program {
         &self.result
     }
 
+    /// How deep the evaluation goes at most.
+    pub fn depth(&self) -> usize {
+        self.root.depth
+    }
+
     /// Whether the variable `name` is used, by name alone: one bound inside may be another.
     pub fn uses(&self, name: &str) -> bool {
         let mut found = false;

@@ -351,6 +351,11 @@ impl<'a> Value<'a> {
         Value::Authorizer(Rc::new(Check::new(authorizer)))
     }
 
+    /// A question about a resource, of which only the verb is missing.
+    pub fn resource_check(authorizer: &'a dyn crate::Authorizer, question: crate::Question) -> Self {
+        Value::Authorizer(Rc::new(Check::about(authorizer, question)))
+    }
+
     pub(crate) fn list(items: Vec<Value<'a>>) -> Self {
         Value::List(List::owned(items))
     }

@@ -9,6 +9,7 @@ mod default_ingress_class;
 mod default_storage_class;
 mod default_tolerations;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_resize;
@@ -30,9 +31,17 @@ use storage::Snapshot;
 
 use crate::{
     Shared,
+    expressions::revisions::Revisions,
     registry::Warnings,
     request::{RequestInfo, UserInfo},
 };
+
+/// What is made of the objects that configure admission, once a revision.
+#[derive(Default)]
+pub struct Compiled {
+    mutating_webhooks: Revisions<Vec<webhooks::Hook>>,
+    validating_webhooks: Revisions<Vec<webhooks::Hook>>,
+}
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -65,6 +65,10 @@ impl<'a> Check<'a> {
         Self { authorizer, step: Step::Authorizer, question, decision }
     }
 
+    pub(crate) fn about(authorizer: &'a dyn Authorizer, question: Question) -> Self {
+        Self { authorizer, step: Step::Resource, question, decision: Decision::default() }
+    }
+
     pub(crate) fn type_name(&self) -> &'static str {
         match self.step {
             Step::Authorizer => "kubernetes.authorization.Authorizer",

@@ -5,27 +5,55 @@
 //! in there, and those that wish so once more if later ones changed the object. Validating ones are
 //! asked all at once.
 
-mod matching;
 mod review;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use apimachinery::{GroupVersionKind, Status, patch::json::JsonPatch};
 use async_trait::async_trait;
 use futures::future;
 use serde_json::Value;
 
-use super::{AdmissionRequest, Call, Plugin, value};
+use super::{
+    AdmissionRequest, Call, Plugin,
+    matching::{self, GROUP, Matched},
+};
 use crate::{
-    kinds::value::Fields as _,
-    registry::{
-        convert, normalize,
-        resource::{Endpoint, Resource},
+    expressions::{
+        Scope,
+        authorizer::Asker,
+        conditions::{Conditions, Verdict},
+        input::{self, Input},
+        revisions::Revisions,
     },
+    kinds::value::Fields as _,
+    registry::{convert, normalize},
     webhook,
 };
 
-const GROUP: &str = "admissionregistration.k8s.io";
+/// What the match conditions of webhooks may use.
+const CONDITIONS: Scope = Scope { params: false, authorizer: true };
+
+/// A webhook that is ready to be asked.
+#[derive(Debug)]
+pub(super) struct Hook {
+    value: Value,
+    conditions: Conditions,
+}
+
+impl Hook {
+    fn new(value: &Value) -> Self {
+        Self { value: value.clone(), conditions: Conditions::compile(value, CONDITIONS) }
+    }
+
+    fn name(&self) -> &str {
+        self.value.text("name")
+    }
+
+    fn may_fail(&self) -> bool {
+        self.value.text("failurePolicy") == "Ignore"
+    }
+}
 
 /// The mutating half.
 pub(super) struct MutatingWebhooks;
@@ -40,15 +68,16 @@ impl Plugin for MutatingWebhooks {
     }
 
     async fn mutate(&self, call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
-        let hooks = configured(call, "mutatingwebhookconfigurations");
-        let mut asked: Vec<(&Value, Value)> = Vec::new();
-        for hook in &hooks {
+        let known = &call.server.compiled.mutating_webhooks;
+        let configurations = configured(call, "mutatingwebhookconfigurations", known);
+        let mut asked: Vec<(&Hook, Value)> = Vec::new();
+        for hook in configurations.iter().flat_map(|hooks| hooks.iter()) {
             if mutate_by(call, hook, object).await? {
                 asked.push((hook, object.clone()));
             }
         }
         for (hook, left_as) in asked {
-            if hook.text("reinvocationPolicy") == "IfNeeded" && left_as != *object {
+            if hook.value.text("reinvocationPolicy") == "IfNeeded" && left_as != *object {
                 mutate_by(call, hook, object).await?;
             }
         }
@@ -63,9 +92,14 @@ impl Plugin for ValidatingWebhooks {
     }
 
     async fn validate(&self, call: &Call<'_>, object: &Value) -> Result<(), Status> {
-        let hooks = configured(call, "validatingwebhookconfigurations");
-        let all = hooks.iter().map(async |hook| {
-            let Some(matched) = matching::find(call, hook, object)? else { return Ok(()) };
+        let known = &call.server.compiled.validating_webhooks;
+        let configurations = configured(call, "validatingwebhookconfigurations", known);
+        let hooks = configurations.iter().flat_map(|hooks| hooks.iter());
+        let all = hooks.map(async |hook| {
+            let rules = hook.value.list("rules");
+            let Some(matched) = matching::find(call, &hook.value, rules, object)? else {
+                return Ok(());
+            };
             answered(call, hook, ask(call, hook, &matched, object).await).map(drop)
         });
         future::join_all(all).await.into_iter().collect()
@@ -73,13 +107,11 @@ impl Plugin for ValidatingWebhooks {
 }
 
 /// The webhooks of all configurations of a kind, in the order in which they are asked.
-fn configured(call: &Call<'_>, plural: &str) -> Vec<Value> {
+fn configured(call: &Call<'_>, plural: &str, known: &Revisions<Vec<Hook>>) -> Vec<Arc<Vec<Hook>>> {
     let Some(configurations) = call.list(GROUP, plural) else { return Vec::new() };
-    configurations
-        .iter()
-        .filter_map(|configuration| value(configuration))
-        .flat_map(|configuration| configuration.list("webhooks").to_vec())
-        .collect()
+    known.all(&configurations, |configuration| {
+        configuration.list("webhooks").iter().map(Hook::new).collect()
+    })
 }
 
 /// Why a webhook's judgement is not to be had, or what it is.
@@ -88,35 +120,34 @@ enum Outcome {
     Failed(String),
     /// The request is refused whatever the policy.
     Refused(Status),
+    /// It is not asked: its match conditions say so.
+    Passed,
     /// It has answered.
     Answer(review::Answer),
 }
 
 /// Asks one webhook about `object`, which is of the stored version.
-async fn ask(
-    call: &Call<'_>,
-    hook: &Value,
-    matched: &matching::Matched,
-    object: &Value,
-) -> Outcome {
-    let name = hook.text("name");
+async fn ask(call: &Call<'_>, hook: &Hook, matched: &Matched, object: &Value) -> Outcome {
+    let (new, old) = match matched.versions(call, object).await {
+        Ok(both) => both,
+        Err(status) => return Outcome::Refused(status),
+    };
+    if !hook.conditions.is_empty() {
+        match conditions_hold(call, hook, matched, &new, &old) {
+            Verdict::Match => {}
+            Verdict::Skip => return Outcome::Passed,
+            Verdict::Failed(why) => {
+                let (resource, name) = (call.request.resource(), &call.request.info.name);
+                return Outcome::Refused(Status::forbidden(&resource, name, &why));
+            }
+        }
+    }
+    let name = hook.name();
+    let hook = &hook.value;
     if call.request.dry_run && !matches!(hook.text("sideEffects"), "None" | "NoneOnDryRun") {
         let why = format!("admission webhook {name:?} does not support dry run");
         return Outcome::Refused(Status::bad_request(why));
     }
-    if !hook.list("matchConditions").is_empty() {
-        return Outcome::Failed("match conditions cannot be evaluated by this server".to_owned());
-    }
-    let version = async |value: &Value| match (&matched.endpoint, value) {
-        (_, Value::Null) | (None, _) => Ok(value.clone()),
-        (Some(endpoint), value) => {
-            convert::from_storage(call.server, endpoint, value.clone()).await
-        }
-    };
-    let (new, old) = match future::join(version(object), version(call.request.old())).await {
-        (Ok(new), Ok(old)) => (new, old),
-        (Err(status), _) | (_, Err(status)) => return Outcome::Refused(status),
-    };
     let review = review::Review::new(call.request, matched, hook, &new, &old);
     let seconds = hook.int("timeoutSeconds").and_then(|it| u64::try_from(it).ok()).unwrap_or(10);
     let config = with_timeout(&hook["clientConfig"], seconds);
@@ -128,6 +159,28 @@ async fn ask(
             Err(why) => Outcome::Failed(why),
         },
     }
+}
+
+/// Whether the webhook's match conditions let it be asked.
+fn conditions_hold(
+    call: &Call<'_>,
+    hook: &Hook,
+    matched: &Matched,
+    new: &Value,
+    old: &Value,
+) -> Verdict {
+    let asker = Asker { server: call.server, user: call.request.user };
+    let request = input::request(call.request, matched.kind(call.request), &matched.version, new);
+    let input = Input {
+        object: new,
+        old,
+        request: &request,
+        namespace: &Value::Null,
+        params: &Value::Null,
+        asker: Some(&asker),
+        info: call.request.info,
+    };
+    hook.conditions.test(&input, hook.may_fail())
 }
 
 /// The client configuration with the patience of the server in its path, which webhooks may heed.
@@ -147,13 +200,14 @@ fn with_timeout(config: &Value, seconds: u64) -> Value {
 /// The answer of a webhook, or the refusal; `None` where it failed and may be ignored.
 fn answered(
     call: &Call<'_>,
-    hook: &Value,
+    hook: &Hook,
     outcome: Outcome,
 ) -> Result<Option<review::Answer>, Status> {
-    let name = hook.text("name");
+    let name = hook.name();
     match outcome {
         Outcome::Refused(status) => Err(status),
-        Outcome::Failed(why) if hook.text("failurePolicy") == "Ignore" => {
+        Outcome::Passed => Ok(None),
+        Outcome::Failed(why) if hook.may_fail() => {
             tracing::warn!(webhook = name, why, "webhook failed and is ignored");
             Ok(None)
         }
@@ -173,13 +227,19 @@ fn answered(
 }
 
 /// Lets one webhook change `object`. Returns whether it was asked.
-async fn mutate_by(call: &Call<'_>, hook: &Value, object: &mut Value) -> Result<bool, Status> {
-    let Some(matched) = matching::find(call, hook, object)? else { return Ok(false) };
+async fn mutate_by(call: &Call<'_>, hook: &Hook, object: &mut Value) -> Result<bool, Status> {
+    let rules = hook.value.list("rules");
+    let Some(matched) = matching::find(call, &hook.value, rules, object)? else {
+        return Ok(false);
+    };
     let outcome = ask(call, hook, &matched, object).await;
+    if matches!(outcome, Outcome::Passed) {
+        return Ok(false);
+    }
     let Some(answer) = answered(call, hook, outcome)? else { return Ok(true) };
     let Some(patch) = answer.patch else { return Ok(true) };
     if object.is_null() {
-        let name = hook.text("name");
+        let name = hook.name();
         let why = format!(
             "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
         );
@@ -203,12 +263,6 @@ async fn mutate_by(call: &Call<'_>, hook: &Value, object: &mut Value) -> Result<
         None => patch.apply(object).map_err(|error| failed(&error))?,
     }
     Ok(true)
-}
-
-/// The endpoint of a resource at one of its versions.
-fn endpoint_at(resource: &std::sync::Arc<Resource>, version: &str) -> Option<Endpoint> {
-    let at = resource.versions.iter().position(|known| *known.gvk.version == *version)?;
-    Some(Endpoint::new(resource.clone(), at))
 }
 
 /// A kind as webhooks are told of it.

@@ -2,10 +2,14 @@
 
 use apimachinery::Status;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{kind_value, matching::Matched};
-use crate::{admission::AdmissionRequest, kinds::value::Fields as _, request::UserInfo};
+use super::kind_value;
+use crate::{
+    admission::{AdmissionRequest, matching::Matched},
+    expressions::input::user,
+    kinds::value::Fields as _,
+};
 
 /// A question to one webhook.
 pub(super) struct Review {
@@ -40,10 +44,7 @@ impl Review {
         let uid = uuid::Uuid::new_v4().to_string();
         let info = request.info;
         let resource = |version: &str| json!({"group": info.group, "version": version, "resource": info.resource});
-        let kind = match &matched.endpoint {
-            Some(endpoint) => kind_value(&endpoint.version().gvk),
-            None => kind_value(request.kind),
-        };
+        let kind = kind_value(matched.kind(request));
         let name = [info.name.as_str(), new["metadata"].text("name")];
         let mut question = json!({
             "uid": uid,
@@ -135,17 +136,4 @@ impl Answer {
         let code = self.status.int("code").and_then(|code| u16::try_from(code).ok());
         Some(Status::failure(code.unwrap_or(0).max(400), self.status.text("reason"), message))
     }
-}
-
-fn user(user: &UserInfo) -> Value {
-    let mut value = Map::new();
-    value.insert("username".into(), user.name.as_str().into());
-    if !user.uid.is_empty() {
-        value.insert("uid".into(), user.uid.as_str().into());
-    }
-    value.insert("groups".into(), json!(user.groups));
-    if !user.extra.is_empty() {
-        value.insert("extra".into(), json!(user.extra));
-    }
-    value.into()
 }

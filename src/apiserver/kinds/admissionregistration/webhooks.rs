@@ -6,12 +6,18 @@ use apimachinery::{
 };
 use serde_json::{Value, json};
 
-use crate::kinds::{
-    Column, Context, Hooks,
-    columns::{self, age, name},
-    validation::{Errors, Report as _, label_selector, optional_one_of, port_number},
-    value::{Fields as _, list_mut, set_default},
+use crate::{
+    expressions::{Scope, conditions},
+    kinds::{
+        Column, Context, Hooks,
+        columns::{self, age, name},
+        validation::{Errors, Report as _, label_selector, optional_one_of, port_number},
+        value::{Fields as _, list_mut, set_default},
+    },
 };
+
+/// What match conditions may use.
+const CONDITIONS: Scope = Scope { params: false, authorizer: true };
 
 /// The configuration of webhooks of one sort.
 pub(crate) struct WebhookConfiguration {
@@ -39,23 +45,15 @@ impl Hooks for WebhookConfiguration {
     }
 
     fn validate_create(&self, _context: &Context<'_>, configuration: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        let hooks = configuration.list("webhooks");
-        for (at, hook) in hooks.iter().enumerate() {
-            let path = Path::root("webhooks").index(at);
-            self.hook(hook, &path, &mut errors);
-            versions(hook, &path.child("admissionReviewVersions"), &mut errors);
-            let hook_name = hook.text("name");
-            let twice = hooks[..at].iter().any(|other| other.text("name") == hook_name);
-            if twice && !hook_name.is_empty() {
-                errors.duplicate(&path.child("name"), hook_name);
-            }
-        }
-        errors
+        self.check(configuration, true)
     }
 
-    fn validate_update(&self, context: &Context<'_>, _old: &Value, new: &Value) -> Vec<FieldError> {
-        self.validate_create(context, new)
+    fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+        // Conditions that were taken once are taken again.
+        let conditions = |it: &Value| -> Vec<Value> {
+            it.list("webhooks").iter().map(|hook| hook["matchConditions"].clone()).collect()
+        };
+        self.check(new, conditions(old) != conditions(new))
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -72,6 +70,25 @@ impl Hooks for WebhookConfiguration {
 }
 
 impl WebhookConfiguration {
+    fn check(&self, configuration: &Value, with_conditions: bool) -> Errors {
+        let mut errors = Errors::new();
+        let hooks = configuration.list("webhooks");
+        for (at, hook) in hooks.iter().enumerate() {
+            let path = Path::root("webhooks").index(at);
+            self.hook(hook, &path, &mut errors);
+            if with_conditions {
+                conditions::validate(hook, CONDITIONS, &path, &mut errors);
+            }
+            versions(hook, &path.child("admissionReviewVersions"), &mut errors);
+            let hook_name = hook.text("name");
+            let twice = hooks[..at].iter().any(|other| other.text("name") == hook_name);
+            if twice && !hook_name.is_empty() {
+                errors.duplicate(&path.child("name"), hook_name);
+            }
+        }
+        errors
+    }
+
     fn hook(&self, hook: &Value, path: &Path, errors: &mut Errors) {
         full_name(hook.text("name"), &path.child("name"), errors);
         for (at, rule) in hook.list("rules").iter().enumerate() {

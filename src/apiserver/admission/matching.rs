@@ -1,14 +1,22 @@
-//! Which webhooks are asked about a request: rules, namespace and object selectors.
+//! Which webhooks and policies a request is the business of: rules, namespace and object selectors.
 
-use apimachinery::{Status, selector::labels::Selector};
+use std::sync::Arc;
+
+use apimachinery::{GroupVersionKind, Status, selector::labels::Selector};
+use futures::future;
 use serde_json::Value;
 
-use super::{GROUP, endpoint_at};
+use super::{AdmissionRequest, Call};
 use crate::{
-    admission::{AdmissionRequest, Call},
     kinds::value::Fields as _,
-    registry::resource::Endpoint,
+    registry::{
+        convert,
+        resource::{Endpoint, Resource},
+    },
 };
+
+/// The group of webhooks and policies.
+pub(super) const GROUP: &str = "admissionregistration.k8s.io";
 
 /// Configurations of admission itself are nobody's business: a webhook could not be removed else.
 const EXEMPT: [&str; 6] = [
@@ -20,7 +28,7 @@ const EXEMPT: [&str; 6] = [
     "mutatingadmissionpolicybindings",
 ];
 
-/// How a webhook wants to see the request that it is asked about.
+/// How a webhook or policy wants to see the request that it is asked about.
 pub(super) struct Matched {
     /// The version of the resource that its rules name, where the request has an object of the
     /// resource itself.
@@ -29,18 +37,50 @@ pub(super) struct Matched {
     pub(super) version: String,
 }
 
-/// Whether no webhook is asked about the request.
+impl Matched {
+    /// The kind of the object as it is shown.
+    pub(super) fn kind<'a>(&'a self, request: &'a AdmissionRequest<'_>) -> &'a GroupVersionKind {
+        self.endpoint.as_ref().map_or(request.kind, |endpoint| &endpoint.version().gvk)
+    }
+
+    /// An object and the one it replaces, of the version that is wanted.
+    ///
+    /// # Errors
+    /// When one cannot be had in that version.
+    pub(super) async fn versions(
+        &self,
+        call: &Call<'_>,
+        object: &Value,
+    ) -> Result<(Value, Value), Status> {
+        let version = async |value: &Value| match (&self.endpoint, value) {
+            (_, Value::Null) | (None, _) => Ok(value.clone()),
+            (Some(endpoint), value) => {
+                convert::from_storage(call.server, endpoint, value.clone()).await
+            }
+        };
+        future::try_join(version(object), version(call.request.old())).await
+    }
+}
+
+/// The endpoint of a resource at one of its versions.
+fn endpoint_at(resource: &Arc<Resource>, version: &str) -> Option<Endpoint> {
+    let at = resource.versions.iter().position(|known| *known.gvk.version == *version)?;
+    Some(Endpoint::new(resource.clone(), at))
+}
+
+/// Whether no webhook or policy is asked about the request.
 pub(super) fn is_exempt(request: &AdmissionRequest<'_>) -> bool {
     request.info.group == GROUP && EXEMPT.contains(&request.info.resource.as_str())
 }
 
-/// Whether and how `hook` is asked about the request.
+/// Whether and how `hook` is asked about the request, by rules of its own.
 ///
 /// # Errors
 /// 500 when a selector cannot be read, or the namespace is not there.
 pub(super) fn find(
     call: &Call<'_>,
     hook: &Value,
+    rules: &[Value],
     object: &Value,
 ) -> Result<Option<Matched>, Status> {
     let request = call.request;
@@ -49,7 +89,6 @@ pub(super) fn find(
     let endpoint = table.endpoint(&info.group, &info.version, &info.resource).cloned();
     drop(table);
     let Some(endpoint) = endpoint else { return Ok(None) };
-    let rules = hook.list("rules");
     let matches = |version: &str| rules.iter().any(|rule| rule_matches(rule, request, version));
     let version = if matches(&info.version) {
         Some(info.version.clone())
@@ -89,6 +128,8 @@ fn rule_matches(rule: &Value, request: &AdmissionRequest<'_>, version: &str) -> 
         && has("operations", request.operation.as_str())
         && has("apiGroups", &info.group)
         && has("apiVersions", version)
+        && (rule.list("resourceNames").is_empty()
+            || rule.texts("resourceNames").any(|name| name == info.name))
         && rule.texts("resources").any(|resource| {
             let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
             (resource == "*" || resource == info.resource)
