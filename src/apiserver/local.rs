@@ -96,7 +96,7 @@ impl Transport for Local {
         };
         let namespace = request.namespace.unwrap_or_default();
         let selection = Selection::new(&endpoint, &namespace, "", &options)?;
-        let source = Source::open(&endpoint, selection, &options, self.server.store.revision())?;
+        let source = Source::open(&self.server, &endpoint, selection, &options).await?;
         let state = Some((source, endpoint, self.server.clone()));
         Ok(stream::unfold(state, |state| async move {
             let (mut source, endpoint, server) = state?;

@@ -63,11 +63,11 @@ pub async fn dispatch(
         "list" => {
             let options = ListOptions::parse(call.query, false)?;
             if options.watch {
-                return watch(call, &options);
+                return watch(call, &options).await;
             }
-            list(call, &options)?
+            list(call, &options).await?
         }
-        "watch" => return watch(call, &ListOptions::parse(call.query, true)?),
+        "watch" => return watch(call, &ListOptions::parse(call.query, true)?).await,
         "create" if !info.name.is_empty() => return Err(unsupported()),
         "create" => create(call, body).await?,
         "update" => update(call, body).await?,

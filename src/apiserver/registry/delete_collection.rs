@@ -23,7 +23,10 @@ pub async fn delete_collection(call: &Call<'_>, body: Payload) -> Result<Answer,
     let options = read_options(call, body).await?;
     let selection = Selection::new(&call.endpoint, call.namespace(), "", &list_options)?;
     let snapshot = call.collection()?.snapshot();
-    let mut objects = list::select(&snapshot, &selection);
+    let found = list::selected(call.server, &call.endpoint, &snapshot, &selection, None).await?;
+    // What is deleted is what is stored.
+    let mut objects: Vec<_> =
+        found.iter().filter_map(|object| snapshot.get(&object.key).cloned()).collect();
     if list_options.limit > 0 {
         objects.truncate(list_options.limit);
     }

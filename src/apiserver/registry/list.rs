@@ -5,20 +5,25 @@ use std::sync::Arc;
 use apimachinery::{Key, Object, Status};
 use storage::Snapshot;
 
-use crate::registry::{
-    Call,
-    answer::{Answer, Content, List},
-    get::future_revision,
-    options::ListOptions,
-    page::{self, Position},
-    selection::Selection,
+use crate::{
+    Shared,
+    registry::{
+        Call,
+        answer::{Answer, Content, List},
+        convert,
+        get::future_revision,
+        options::ListOptions,
+        page::{self, Position},
+        resource::Endpoint,
+        selection::Selection,
+    },
 };
 
 /// Answers a GET of a collection.
 ///
 /// # Errors
 /// The Status that refuses it; 410 for a page of a list that is too old.
-pub fn list(call: &Call<'_>, options: &ListOptions) -> Result<Answer, Status> {
+pub async fn list(call: &Call<'_>, options: &ListOptions) -> Result<Answer, Status> {
     let collection = call.collection()?;
     let selection = Selection::new(&call.endpoint, call.namespace(), &call.info.name, options)?;
     let mut after = None;
@@ -47,10 +52,8 @@ pub fn list(call: &Call<'_>, options: &ListOptions) -> Result<Answer, Status> {
             _ => collection.snapshot(),
         }
     };
-    let mut objects = match &after {
-        Some(after) => select_after(&snapshot, &selection, after),
-        None => select(&snapshot, &selection),
-    };
+    let mut objects =
+        selected(call.server, &call.endpoint, &snapshot, &selection, after.as_ref()).await?;
     let (mut next, mut remaining) = (None, None);
     if options.limit > 0 && objects.len() > options.limit {
         remaining = selection.is_everything().then(|| objects.len() - options.limit);
@@ -65,8 +68,33 @@ pub fn list(call: &Call<'_>, options: &ListOptions) -> Result<Answer, Status> {
     Ok(Answer::ok(Content::List(List { objects, revision: snapshot.revision(), next, remaining })))
 }
 
+/// The objects of `snapshot` behind `after` that `selection` means, ordered by key. Where the
+/// selection looks inside, they are of the version of `endpoint` already.
+///
+/// # Errors
+/// The Status of a conversion webhook that failed.
+pub async fn selected(
+    server: &Shared,
+    endpoint: &Endpoint,
+    snapshot: &Snapshot,
+    selection: &Selection,
+    after: Option<&Key>,
+) -> Result<Vec<Arc<Object>>, Status> {
+    let find = |selection: &Selection| match after {
+        Some(after) => select_after(snapshot, selection, after),
+        None => select(snapshot, selection),
+    };
+    if !selection.looks_inside() {
+        return Ok(find(selection));
+    }
+    let all = find(&selection.by_namespace());
+    let mut objects = convert::present(server, endpoint, all).await?;
+    objects.retain(|object| selection.matches(object));
+    Ok(objects)
+}
+
 /// The objects of `snapshot` that `selection` means, ordered by key.
-pub fn select(snapshot: &Snapshot, selection: &Selection) -> Vec<Arc<Object>> {
+fn select(snapshot: &Snapshot, selection: &Selection) -> Vec<Arc<Object>> {
     let namespace = &selection.namespace;
     if let Some(name) = selection.name()
         && let Some(key) = single(selection, name)

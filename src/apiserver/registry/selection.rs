@@ -13,7 +13,8 @@ use crate::{
 /// Fields whose absence means `false`: upstream formats the typed zero value.
 const BOOLEANS: [&str; 2] = ["spec.unschedulable", "spec.hostNetwork"];
 
-/// A condition on objects. Decided on the index beside the bytes, never by parsing them.
+/// A condition on objects. Decided on the index beside the bytes; only the selectable fields of
+/// custom resources are looked for in the objects themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Empty for all namespaces.
@@ -102,6 +103,21 @@ impl Selection {
     /// The only name that can be meant, if there is one.
     pub fn name(&self) -> Option<&str> {
         self.fields.exact_match("metadata.name")
+    }
+
+    /// Whether it depends on what is in an object. Then objects must be seen in the version that is
+    /// asked for.
+    pub fn looks_inside(&self) -> bool {
+        self.places.iter().any(|place| matches!(place, Place::Inside))
+    }
+
+    /// The selection by namespace alone.
+    pub fn by_namespace(&self) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            cluster_scoped: self.cluster_scoped,
+            ..Self::default()
+        }
     }
 
     /// Whether `object` is meant.

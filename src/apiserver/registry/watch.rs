@@ -19,6 +19,7 @@ use crate::{
     registry::{
         Call,
         answer::{self, Representation},
+        convert,
         get::future_revision,
         list,
         options::ListOptions,
@@ -52,11 +53,21 @@ pub enum Occurrence {
 /// A selection of a collection's events.
 pub struct Source {
     selection: Selection,
+    /// Set where the selection looks inside: how to see objects as the client does.
+    view: Option<View>,
     watch: Watch,
+    /// An event that was taken from the watch and is not told yet.
+    pending: Option<Event>,
     /// Objects that existed, still to be told.
     initial: VecDeque<Arc<Object>>,
     /// The bookmark to tell after them.
     synced: Option<u64>,
+}
+
+/// The version in which objects are looked at.
+struct View {
+    server: Arc<Shared>,
+    endpoint: Endpoint,
 }
 
 impl Source {
@@ -64,13 +75,17 @@ impl Source {
     ///
     /// # Errors
     /// 410 when the history does not reach back to the revision asked for, 504 when that has not
-    /// been reached yet.
-    pub fn open(
+    /// been reached yet; the Status of a conversion webhook that failed.
+    pub async fn open(
+        server: &Shared,
         endpoint: &Endpoint,
         selection: Selection,
         options: &ListOptions,
-        current: u64,
     ) -> Result<Self, Status> {
+        let current = server.store.revision();
+        let view = selection
+            .looks_inside()
+            .then(|| View { server: server.arc(), endpoint: endpoint.clone() });
         let Some(collection) = endpoint.resource.collection.as_ref() else {
             return Err(Status::method_not_allowed(&endpoint.resource.group_resource, "watch"));
         };
@@ -85,9 +100,16 @@ impl Source {
             let watch = collection
                 .watch(snapshot.revision())
                 .map_err(|expired| Status::too_old(snapshot.revision(), expired.oldest))?;
-            let initial = list::select(&snapshot, &selection).into();
+            let initial = list::selected(server, endpoint, &snapshot, &selection, None).await?;
             let synced = options.bookmarks.then_some(snapshot.revision());
-            return Ok(Self { selection, watch, initial, synced });
+            return Ok(Self {
+                selection,
+                view,
+                watch,
+                pending: None,
+                initial: initial.into(),
+                synced,
+            });
         }
         let since = match options.revision {
             None | Some(0) => collection.snapshot().revision(),
@@ -95,7 +117,8 @@ impl Source {
         };
         let watch =
             collection.watch(since).map_err(|expired| Status::too_old(since, expired.oldest))?;
-        Ok(Self { selection, watch, initial: VecDeque::new(), synced: None })
+        let initial = VecDeque::new();
+        Ok(Self { selection, view, watch, pending: None, initial, synced: None })
     }
 
     /// The next occurrence; waits for one. Safe to drop while waiting.
@@ -104,23 +127,21 @@ impl Source {
     /// 410 when the watcher was too slow.
     pub async fn next(&mut self) -> Result<Occurrence, Status> {
         loop {
-            if let Some(ready) = self.try_next()? {
+            if let Some(ready) = self.try_next().await? {
                 return Ok(ready);
             }
             let event = self.watch.next().await;
             let event =
                 event.map_err(|gone| Status::too_old(self.watch.delivered(), gone.oldest))?;
-            if let Some(occurrence) = self.judge(event) {
-                return Ok(occurrence);
-            }
+            self.pending = Some(event);
         }
     }
 
-    /// The next occurrence if there is one already.
+    /// The next occurrence if there is one already. Safe to drop while waiting for a conversion.
     ///
     /// # Errors
-    /// 410 when the watcher was too slow.
-    pub fn try_next(&mut self) -> Result<Option<Occurrence>, Status> {
+    /// 410 when the watcher was too slow; the Status of a conversion webhook that failed.
+    pub async fn try_next(&mut self) -> Result<Option<Occurrence>, Status> {
         if let Some(object) = self.initial.pop_front() {
             return Ok(Some(Occurrence::Added(object)));
         }
@@ -128,10 +149,19 @@ impl Source {
             return Ok(Some(Occurrence::Bookmark(revision, true)));
         }
         loop {
-            let event = self.watch.try_next();
-            let event =
-                event.map_err(|gone| Status::too_old(self.watch.delivered(), gone.oldest))?;
-            let Some(event) = event else { return Ok(None) };
+            if self.pending.is_none() {
+                let event = self.watch.try_next();
+                self.pending =
+                    event.map_err(|gone| Status::too_old(self.watch.delivered(), gone.oldest))?;
+            }
+            let Some(event) = &self.pending else { return Ok(None) };
+            // It stays pending until that has an end: who waits may be dropped.
+            let seen = match &self.view {
+                Some(view) => Some(view.see(event).await?),
+                None => None,
+            };
+            let Some(event) = seen.or_else(|| self.pending.take()) else { return Ok(None) };
+            self.pending = None;
             if let Some(occurrence) = self.judge(event) {
                 return Ok(Some(occurrence));
             }
@@ -163,6 +193,19 @@ impl Source {
     }
 }
 
+impl View {
+    /// An event whose objects are of the version of the view.
+    async fn see(&self, event: &Event) -> Result<Event, Status> {
+        let stored = [Some(event.object.clone()), event.previous.clone()];
+        let stored = stored.into_iter().flatten().collect();
+        let seen = convert::present(&self.server, &self.endpoint, stored).await?;
+        let mut seen = seen.into_iter();
+        let lost = || Status::internal("conversion lost an object");
+        let object = seen.next().ok_or_else(lost)?;
+        Ok(Event { object, previous: seen.next(), ..event.clone() })
+    }
+}
+
 /// `object` as if it had been written at `revision`: the last state that a watcher may see of an
 /// object which left its selection, at the revision at which it left.
 fn at(object: &Object, revision: u64) -> Option<Arc<Object>> {
@@ -174,7 +217,7 @@ fn at(object: &Object, revision: u64) -> Option<Arc<Object>> {
 ///
 /// # Errors
 /// The Status that refuses it; later ones come as events of type ERROR.
-pub fn watch(call: &Call<'_>, options: &ListOptions) -> Result<Response, Status> {
+pub async fn watch(call: &Call<'_>, options: &ListOptions) -> Result<Response, Status> {
     let selection = Selection::new(&call.endpoint, call.namespace(), &call.info.name, options)?;
     let media = call.format.media;
     if media == Media::Yaml {
@@ -182,7 +225,7 @@ pub fn watch(call: &Call<'_>, options: &ListOptions) -> Result<Response, Status>
     }
     // An event is a line, also for people.
     let representation = Representation::of(call)?.compact();
-    let source = Source::open(&call.endpoint, selection, options, call.server.store.revision())?;
+    let source = Source::open(call.server, &call.endpoint, selection, options).await?;
     let timeout = match options.timeout {
         Some(seconds) => Duration::from_secs(seconds),
         None => LONGEST.mul_f64(1.0 + rand::rng().random::<f64>()),
@@ -264,7 +307,7 @@ impl Feed {
                 if out.len() >= CHUNK {
                     break;
                 }
-                next = self.source.try_next();
+                next = self.source.try_next().await;
             }
         }
         Some(out.freeze())
@@ -273,8 +316,13 @@ impl Feed {
     /// A bookmark, where the client wants them and does not know the place already.
     async fn tell_place(&mut self, out: &mut BytesMut) {
         // Looking for an event moves the place on when there is none.
-        while let Ok(Some(occurrence)) = self.source.try_next() {
-            self.write(occurrence, out).await;
+        loop {
+            match self.source.try_next().await {
+                Ok(Some(occurrence)) => self.write(occurrence, out).await,
+                Ok(None) => break,
+                // Whoever looks next learns of it; until then the place stays.
+                Err(_) => return,
+            }
         }
         let place = self.source.delivered();
         if self.bookmark.is_some() && place > self.told {

@@ -10,8 +10,11 @@ mod common;
 
 use std::{convert::Infallible, time::Duration};
 
+use apimachinery::GroupVersionResource;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use client::{Transport as _, WatchItem, WatchRequest};
+use futures::StreamExt as _;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -58,8 +61,11 @@ async fn webhook(server: &common::Server) -> Value {
 }
 
 async fn define(server: &common::Server) {
-    let open = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {
-        "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}});
+    let text = json!({"type": "object", "properties": {"host": {"type": "string"}}});
+    let schema =
+        |spec: &Value| json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
+    let nested = json!({"type": "object", "properties": {"address": text}});
+    let select = |path: &str| json!([{"jsonPath": path}]);
     let config = webhook(server).await;
     let definition = json!({
         "metadata": {"name": "hosts.example.com"},
@@ -68,8 +74,10 @@ async fn define(server: &common::Server) {
             "conversion": {"strategy": "Webhook", "webhook": {
                 "clientConfig": config, "conversionReviewVersions": ["v1"]}},
             "versions": [
-                {"name": "v1", "served": true, "storage": true, "schema": open},
-                {"name": "v2", "served": true, "storage": false, "schema": open}]},
+                {"name": "v1", "served": true, "storage": true, "schema": schema(&text),
+                    "selectableFields": select(".spec.host")},
+                {"name": "v2", "served": true, "storage": false, "schema": schema(&nested),
+                    "selectableFields": select(".spec.address.host")}]},
     });
     let (code, made) = server.post(DEFINITIONS, &definition).await;
     assert_eq!(code, 201, "{made}");
@@ -121,6 +129,58 @@ async fn every_verb_converts() {
     assert_eq!((code, &patched["spec"]["address"]["host"]), (200, &json!("three")), "{patched}");
     let (_, stored) = server.get(&format!("{}/a", path("v1"))).await;
     assert_eq!(stored["spec"], json!({"host": "three"}));
+}
+
+/// A version's fields are those of the object as that version shows it.
+#[tokio::test]
+async fn lists_and_watches_select_by_the_fields_of_their_version() {
+    let server = common::start().await;
+    define(&server).await;
+    for (name, host) in [("a", "one"), ("b", "two")] {
+        let object = json!({"metadata": {"name": name}, "kind": "Host",
+            "apiVersion": "example.com/v1", "spec": {"host": host}});
+        assert_eq!(server.post(&path("v1"), &object).await.0, 201);
+    }
+    let names = async |version: &str, selector: &str| {
+        let (code, list) = server.get(&format!("{}?fieldSelector={selector}", path(version))).await;
+        assert_eq!(code, 200, "{list}");
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("v1", "spec.host=one").await, ["a"]);
+    assert_eq!(names("v2", "spec.address.host=one").await, ["a"]);
+    assert_eq!(names("v2", "spec.address.host!=one").await, ["b"]);
+    let (code, _) = server.get(&format!("{}?fieldSelector=spec.host=one", path("v2"))).await;
+    assert_eq!(code, 400);
+
+    let request = WatchRequest {
+        resource: GroupVersionResource::new("example.com", "v2", "hosts"),
+        namespace: Some("default".to_owned()),
+        labels: None,
+        fields: Some("spec.address.host=one".to_owned()),
+        since: None,
+    };
+    let mut watch = server.admin().watch(request).await.unwrap();
+    let WatchItem::Put(first) = watch.next().await.unwrap().unwrap() else { panic!("no object") };
+    assert_eq!(first.value().unwrap()["spec"], json!({"address": {"host": "one"}}));
+    assert!(matches!(watch.next().await.unwrap().unwrap(), WatchItem::Synced(_)));
+    for (name, host) in [("b", "one"), ("a", "other")] {
+        let patch = json!({"spec": {"host": host}});
+        let path = format!("{}/{name}", path("v1"));
+        assert_eq!(server.patch(&path, "merge-patch+json", &patch).await.0, 200);
+    }
+    // One comes into the selection, one leaves it as it was last.
+    let WatchItem::Put(came) = watch.next().await.unwrap().unwrap() else { panic!("not there") };
+    assert_eq!(&*came.key.name, "b");
+    let WatchItem::Delete(left) = watch.next().await.unwrap().unwrap() else { panic!("not gone") };
+    assert_eq!(&*left.key.name, "a");
+    assert_eq!(left.value().unwrap()["spec"], json!({"address": {"host": "one"}}));
+    assert_eq!(left.value().unwrap()["apiVersion"], "example.com/v2");
+
+    let (code, _) = server
+        .delete(&format!("{}?fieldSelector=spec.address.host=other", path("v2")), &Value::Null)
+        .await;
+    assert_eq!((code, names("v1", "").await), (200, vec!["b".to_owned()]));
 }
 
 #[tokio::test]
