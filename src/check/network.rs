@@ -17,8 +17,7 @@ use super::Finding;
 use crate::{
     config::{Part, ServerOptions},
     lock::DataLock,
-    node,
-    ports,
+    node, ports,
 };
 
 /// nf_tables and veth pairs, tried in a network namespace that is gone afterwards.
