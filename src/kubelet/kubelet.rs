@@ -34,8 +34,8 @@ pub enum StartError {
     /// A folder or a socket could not be made.
     #[error("{context}: {source}")]
     Io {
-        /// What was tried.
-        context: &'static str,
+        /// What was tried, on what.
+        context: String,
         /// Why it failed.
         source: std::io::Error,
     },
@@ -72,18 +72,17 @@ impl Kubelet {
         config: KubeletConfig,
         dependencies: Dependencies,
     ) -> Result<Self, StartError> {
-        let io = |context| move |source| StartError::Io { context, source };
+        let io = |context: String| move |source| StartError::Io { context, source };
         let Dependencies { informers, runtime, events, network } = dependencies;
         let client = informers.client().clone();
-        let data_dir = config.data_dir.clone();
-        let log_dir = config.log_dir.clone();
+        let (data_dir, log_dir) = (config.data_dir.clone(), config.log_dir.clone());
         let folders = tokio::task::spawn_blocking(move || {
-            std::fs::create_dir_all(&log_dir)?;
-            Folders::open(&data_dir)
+            std::fs::create_dir_all(&log_dir)
+                .map_err(io(format!("folder of logs {}", log_dir.display())))?;
+            Folders::open(&data_dir).map_err(io(format!("folders in {}", data_dir.display())))
         })
         .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        .map_err(io("folders of the pods"))?;
+        .unwrap_or_else(|error| Err(io("folders".to_owned())(std::io::Error::other(error))))?;
 
         let recorder = Recorder::new(client.clone(), "kubelet", Some(&config.node_name));
         let registry = Registry::default();
@@ -128,7 +127,7 @@ impl Kubelet {
         let tasks = TaskTracker::new();
         let pods = informers.scoped::<Pod>(here);
         let server = Server::new(shared.clone(), pods.clone(), stop.clone());
-        let address = server.listen().await.map_err(io("kubelet API"))?;
+        let address = server.listen().await.map_err(io("kubelet API".to_owned()))?;
         let changed = Arc::new(Notify::new());
         let port = address.map(|address| address.port());
         let watcher = Watcher::new(shared.clone(), port, changed.clone());

@@ -149,7 +149,7 @@ impl Controller {
             }
         };
         if let Some(due) = self.due(pass, &times) {
-            self.start(pass, &times, due).await?;
+            self.start(pass, due).await?;
         }
         Ok(times.wait(&pass.cron_job, pass.now).map_or(Action::Done, Action::Again))
     }
@@ -158,7 +158,7 @@ impl Controller {
     fn times(&self, cron_job: &CronJob) -> Result<Times, (&'static str, String)> {
         let (text, zone) = (&cron_job.spec.schedule, cron_job.spec.time_zone.as_deref());
         let zone = match zone.map(cron::zone) {
-            None => TimeZone::UTC,
+            None => cron::local_zone(),
             Some(Ok(zone)) => zone,
             Some(Err(error)) => {
                 let name = zone.unwrap_or_default();
@@ -273,12 +273,7 @@ impl Controller {
     }
 
     /// Makes the job for `due`.
-    async fn start(
-        &self,
-        pass: &mut Pass,
-        times: &Times,
-        due: Timestamp,
-    ) -> Result<(), ReconcileError> {
+    async fn start(&self, pass: &mut Pass, due: Timestamp) -> Result<(), ReconcileError> {
         let about = reference(&pass.cron_job);
         let recorder = &self.context.recorder;
         if pass.cron_job.spec.concurrency_policy.as_deref() == Some("Replace") {
@@ -291,7 +286,7 @@ impl Controller {
                 }
             }
         }
-        let job = new_job(&pass.cron_job, due, &times.zone);
+        let job = new_job(&pass.cron_job, due);
         let api = self.context.client.namespaced::<Job>(pass.namespace());
         let made = match api.create(&PostParams::default(), &job).await {
             Ok(made) => {
@@ -385,11 +380,13 @@ fn job_name(cron_job: &CronJob, due: Timestamp) -> String {
     format!("{name}-{}", due.as_second().div_euclid(60))
 }
 
-fn new_job(cron_job: &CronJob, due: Timestamp, zone: &TimeZone) -> Job {
+/// The Job for the time `due`, which it tells in the zone of the CronJob, or else in UTC.
+fn new_job(cron_job: &CronJob, due: Timestamp) -> Job {
     let template = &cron_job.spec.job_template;
     let meta = template.metadata.clone().unwrap_or_default();
     let mut annotations = meta.annotations.unwrap_or_default();
-    let local = Zoned::new(due, zone.clone());
+    let zone = cron_job.spec.time_zone.as_deref().and_then(|name| cron::zone(name).ok());
+    let local = Zoned::new(due, zone.unwrap_or(TimeZone::UTC));
     let time = match local.offset().is_zero() {
         true => due.to_string(),
         false => local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
@@ -417,15 +414,20 @@ mod tests {
 
     #[test]
     fn a_job_tells_the_time_that_it_is_for() {
-        let cron_job: CronJob = serde_json::from_value(json!({
-            "metadata": {"name": "tick", "namespace": "n", "uid": "u"},
-            "spec": {"schedule": "* * * * *", "jobTemplate": {"metadata": {"labels": {"a": "b"}}}}}))
-        .unwrap();
         let due: Timestamp = "2026-07-01T10:00:00Z".parse().unwrap();
-        let of = |zone: &str| new_job(&cron_job, due, &cron::zone(zone).unwrap());
-        let job = of("Europe/Berlin");
+        let of = |zone: Option<&str>| {
+            let cron_job: CronJob = serde_json::from_value(json!({
+                "metadata": {"name": "tick", "namespace": "n", "uid": "u"},
+                "spec": {"schedule": "* * * * *", "timeZone": zone,
+                    "jobTemplate": {"metadata": {"labels": {"a": "b"}}}}}))
+            .unwrap();
+            new_job(&cron_job, due)
+        };
+        let job = of(Some("Europe/Berlin"));
         assert_eq!(job.metadata.name.as_deref(), Some("tick-29715000"));
         assert_eq!(job.metadata.annotations.unwrap()[SCHEDULED], "2026-07-01T12:00:00+02:00");
-        assert_eq!(of("UTC").metadata.annotations.unwrap()[SCHEDULED], "2026-07-01T10:00:00Z");
+        for zone in [None, Some("UTC")] {
+            assert_eq!(of(zone).metadata.annotations.unwrap()[SCHEDULED], "2026-07-01T10:00:00Z");
+        }
     }
 }

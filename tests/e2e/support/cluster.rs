@@ -120,7 +120,7 @@ impl Cluster {
         vec![
             format!("--data-dir={}", self.data().display()),
             format!("--run-dir={}", self.path("run").display()),
-            format!("--pod-logs-dir={}", self.path("log/pods").display()),
+            format!("--pod-logs-dir={}", self.path("logs/pods").display()),
             format!("--cgroup-root=/{}", self.network.node),
         ]
     }
