@@ -25,6 +25,22 @@ pub fn read(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
     })
 }
 
+/// Reads once from a pipe or from a terminal's master, and answers 0 at the end: the end of a terminal
+/// whose other side nobody has open any more, which the kernel calls EIO, is an end as well.
+///
+/// The kernel may say so while its buffer still holds what was written in the last moment: it looks
+/// for data first and for the other side afterwards. A second look finds it.
+pub fn read_stream(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    let end = |e: &io::Error| e.raw_os_error() == Some(libc::EIO);
+    match read(&fd, buf) {
+        Err(e) if end(&e) => match read(&fd, buf) {
+            Err(e) if end(&e) => Ok(0),
+            second => second,
+        },
+        first => first,
+    }
+}
+
 /// Writes once.
 pub fn write(fd: impl AsFd, buf: &[u8]) -> io::Result<usize> {
     let fd = fd.as_fd().as_raw_fd();

@@ -112,13 +112,11 @@ impl AsyncRead for StreamReader {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
             let unfilled = buf.initialize_unfilled();
-            match guard.try_io(|fd| fd::read(fd.get_ref(), unfilled)) {
+            match guard.try_io(|fd| fd::read_stream(fd.get_ref(), unfilled)) {
                 Ok(Ok(n)) => {
                     buf.advance(n);
                     return Poll::Ready(Ok(()));
                 }
-                // A terminal whose other side nobody has open any more: its end of file (EIO).
-                Ok(Err(e)) if e.raw_os_error() == Some(5) => return Poll::Ready(Ok(())),
                 Ok(Err(e)) => return Poll::Ready(Err(e)),
                 Err(_would_block) => {}
             }

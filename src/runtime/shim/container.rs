@@ -68,7 +68,7 @@ impl Stream {
         self.sinks.retain_mut(Sink::flush);
         while !self.blocked() {
             let Some(source) = &self.source else { return };
-            match fd::read(source, scratch) {
+            match fd::read_stream(source, scratch) {
                 Ok(0) => return self.close(log, out),
                 Ok(n) => {
                     let bytes = &scratch[..n];
@@ -84,7 +84,6 @@ impl Stream {
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // A terminal that nobody has open any more says EIO.
                 Err(_) => return self.close(log, out),
             }
         }
