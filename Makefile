@@ -17,7 +17,7 @@ deps: ## install what building, testing and the demo need (Debian)
 
 .PHONY: build
 build: ## build the release binary
-	cargo build --release --locked --bin knarr --config .cargo/release.toml
+	cargo build --release --locked --bin knarr
 	@ls -l $(RELEASE)
 
 .PHONY: run

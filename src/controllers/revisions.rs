@@ -3,6 +3,7 @@
 //! Each holds the template as a strategic merge patch that would bring it back. The one equal to
 //! the present template is the current one, and the pods made from it carry a label that tells.
 
+use apimachinery::object::typed;
 use client::{Api, DeleteParams, Error, Informer, Patch, PatchParams, PostParams};
 use client::{informer::parse_or_warn, is_already_exists, is_not_found};
 use k8s_openapi::{
@@ -55,8 +56,7 @@ pub(crate) fn name_of(revision: &ControllerRevision) -> &str {
 
 /// The template that a revision would bring back.
 pub(crate) fn template_of(revision: &ControllerRevision) -> serde_json::Result<PodTemplateSpec> {
-    let template = revision.data.0.pointer("/spec/template").cloned();
-    serde_json::from_value(template.unwrap_or_default())
+    typed(revision.data.0.pointer("/spec/template").unwrap_or(&Value::Null))
 }
 
 /// The hash that the pods of a DaemonSet's revision carry.

@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use apimachinery::object::typed;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::{Setup, Volume};
@@ -19,8 +20,7 @@ pub(super) async fn volume(
     let claim = crate::requests::get(setup.client, &path)
         .await
         .map_err(|error| format!("failed to fetch PVC from API server: {error}"))?;
-    let claim: PersistentVolumeClaim =
-        serde_json::from_value(claim).map_err(|error| error.to_string())?;
+    let claim: PersistentVolumeClaim = typed(&claim).map_err(|error| error.to_string())?;
     if owned && !is_owned(&claim, setup.pod.uid()) {
         return Err(format!(
             "PVC {namespace}/{name} was not created for pod {namespace}/{} (pod is not owner)",
@@ -40,7 +40,7 @@ pub(super) async fn volume(
         crate::requests::get(setup.client, &format!("/api/v1/persistentvolumes/{volume}")).await;
     let value =
         value.map_err(|error| format!("failed to fetch PV {volume:?} from API server: {error}"))?;
-    let pv: PersistentVolume = serde_json::from_value(value).map_err(|e| e.to_string())?;
+    let pv: PersistentVolume = typed(&value).map_err(|error| error.to_string())?;
     let spec = pv.spec.unwrap_or_default();
     let mine = spec.claim_ref.as_ref().is_some_and(|c| c.uid == claim.metadata.uid);
     if !mine {
