@@ -4,6 +4,8 @@
 
 mod answer;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
