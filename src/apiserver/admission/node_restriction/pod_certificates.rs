@@ -1,6 +1,6 @@
 //! A kubelet asks for certificates of pods that run on its node and mount one, and for nothing else.
 
-use apimachinery::{GroupResource, Status};
+use apimachinery::Status;
 use serde_json::Value;
 
 use super::{Check, MIRROR};
@@ -36,11 +36,15 @@ impl Check<'_> {
         name: &str,
     ) -> Result<Value, Status> {
         self.call.get("", resource, namespace, name).ok_or_else(|| {
-            let missing = Status::not_found(&GroupResource::new("", resource), name).message;
-            let full =
-                if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
+            // Upstream's listers know resources in the singular.
+            let resource = resource.trim_end_matches('s');
+            let full = match namespace {
+                "" => name.to_owned(),
+                namespace => format!("{namespace}/{name}"),
+            };
             later(format!(
-                "while retrieving {what} {full:?} named in the PodCertificateRequest: {missing}"
+                "while retrieving {what} {full:?} named in the PodCertificateRequest: \
+                 {resource} {name:?} not found"
             ))
         })
     }
