@@ -33,6 +33,7 @@ pub use escape::{escape, unescape};
 pub use eval::{Evaluated, PER_CALL_LIMIT, Variable};
 pub use issue::Issues;
 pub use library::authorizer::{Authorizer, Decision, Question};
+pub use parser::is_identifier;
 pub use show::show;
 pub use types::{ObjectType, Type};
 pub use value::{EvalError, HostObject, Outcome, Text, Value};

@@ -479,6 +479,15 @@ impl Parser<'_> {
     }
 }
 
+/// Whether a text can be the name of a variable.
+pub fn is_identifier(text: &str) -> bool {
+    let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.starts_with(|c: char| name(c) && !c.is_ascii_digit())
+        && text.chars().all(name)
+        && !RESERVED.contains(&text)
+        && !matches!(text, "true" | "null" | "in")
+}
+
 fn starts(word: &Word) -> bool {
     match word {
         Word::End | Word::Escaped(_) => false,

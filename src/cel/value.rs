@@ -352,7 +352,10 @@ impl<'a> Value<'a> {
     }
 
     /// A question about a resource, of which only the verb is missing.
-    pub fn resource_check(authorizer: &'a dyn crate::Authorizer, question: crate::Question) -> Self {
+    pub fn resource_check(
+        authorizer: &'a dyn crate::Authorizer,
+        question: crate::Question,
+    ) -> Self {
         Value::Authorizer(Rc::new(Check::about(authorizer, question)))
     }
 

@@ -1,10 +1,10 @@
 //! Which webhooks and policies a request is the business of: rules, namespace and object selectors.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use apimachinery::{GroupVersionKind, Status, selector::labels::Selector};
 use futures::future;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{AdmissionRequest, Call};
 use crate::{
@@ -108,6 +108,31 @@ pub(super) fn find(
     Ok(Some(Matched { endpoint, version }))
 }
 
+/// Whether and how the request is the business of a policy with these constraints, or of a binding
+/// with these; a binding may have no rules.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn constrained(
+    call: &Call<'_>,
+    constraints: &Value,
+    object: &Value,
+) -> Result<Option<Matched>, Status> {
+    static ANY: OnceLock<Vec<Value>> = OnceLock::new();
+    let excluded = constraints.list("excludeResourceRules");
+    if !excluded.is_empty() && find(call, constraints, excluded, object)?.is_some() {
+        return Ok(None);
+    }
+    let rules = match constraints.list("resourceRules") {
+        [] => ANY.get_or_init(|| {
+            vec![json!({"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"],
+                "resources": ["*/*"]})]
+        }),
+        rules => rules,
+    };
+    find(call, constraints, rules, object)
+}
+
 fn object_is_of(endpoint: &Endpoint, object: &Value) -> bool {
     object.text("kind") == &*endpoint.resource.storage.kind
 }
@@ -175,8 +200,6 @@ fn object_matches(hook: &Value, object: &Value, old: &Value) -> Result<bool, Sta
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::{
         admission::Operation,

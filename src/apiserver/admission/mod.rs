@@ -1,8 +1,7 @@
 //! Admission: what the cluster's own policies change in, or hold against, a write.
 //!
 //! Plugins run in upstream's order; each is a file here and a line in [`PLUGINS`]. They see objects
-//! of the storage version as JSON values. What upstream's admission policies do has its place in that
-//! order, beside the webhooks.
+//! of the storage version as JSON values.
 
 mod certificates;
 mod default_ingress_class;
@@ -15,6 +14,7 @@ mod node_restriction;
 mod pod_resize;
 mod pod_security;
 mod pod_topology_labels;
+mod policies;
 mod priority;
 mod resource_quota;
 mod runtime_class;
@@ -41,6 +41,8 @@ use crate::{
 pub struct Compiled {
     mutating_webhooks: Revisions<Vec<webhooks::Hook>>,
     validating_webhooks: Revisions<Vec<webhooks::Hook>>,
+    validating_policies: Revisions<policies::validating::Policy>,
+    validating_bindings: Revisions<policies::Binding>,
 }
 
 /// What is being done to the object.
@@ -210,6 +212,7 @@ static PLUGINS: &[&dyn Plugin] = &[
     &pod_topology_labels::PodTopologyLabels,
     &pod_resize::PodResizeValidator,
     &webhooks::MutatingWebhooks,
+    &policies::validating::ValidatingPolicies,
     &webhooks::ValidatingWebhooks,
     &resource_quota::ResourceQuota,
 ];

@@ -13,6 +13,8 @@ use crate::{
     request::{RequestInfo, UserInfo},
 };
 
+/// What all expressions of one policy may cost together, for one parameter.
+pub(crate) const POLICY_BUDGET: u64 = 10_000_000;
 /// What all match conditions of one webhook or policy may cost together.
 pub(crate) const CONDITIONS_BUDGET: u64 = 2_500_000;
 

@@ -4,8 +4,10 @@
 pub(crate) mod authorizer;
 pub(crate) mod conditions;
 pub(crate) mod input;
+pub(crate) mod objects;
 pub(crate) mod revisions;
 mod types;
+pub(crate) mod variables;
 
 use std::sync::Arc;
 

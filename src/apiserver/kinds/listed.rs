@@ -54,26 +54,6 @@ pub(crate) static RESOURCE_SLICE: Listed = Listed {
     cells: slice,
     ..COUNTED
 };
-pub(crate) static MUTATING_POLICY: Listed = Listed {
-    columns: "admissionregistration.k8s.io/mutatingadmissionpolicies",
-    cells: |policy| admission_policy(policy, "mutations"),
-    ..COUNTED
-};
-pub(crate) static MUTATING_POLICY_BINDING: Listed = Listed {
-    columns: "admissionregistration.k8s.io/mutatingadmissionpolicybindings",
-    cells: policy_binding,
-    ..COUNTED
-};
-pub(crate) static VALIDATING_POLICY: Listed = Listed {
-    columns: "admissionregistration.k8s.io/validatingadmissionpolicies",
-    cells: |policy| admission_policy(policy, "validations"),
-    ..COUNTED
-};
-pub(crate) static VALIDATING_POLICY_BINDING: Listed = Listed {
-    columns: "admissionregistration.k8s.io/validatingadmissionpolicybindings",
-    cells: policy_binding,
-    ..COUNTED
-};
 pub(crate) static STORAGE_VERSION_MIGRATION: Listed = Listed {
     columns: "storagemigration.k8s.io/storageversionmigrations",
     cells: migration,
@@ -134,38 +114,6 @@ fn slice(slice: &Value) -> Vec<Value> {
         spec.text("driver").into(),
         spec["pool"].text("name").into(),
         age(slice),
-    ]
-}
-
-fn admission_policy(policy: &Value, rules: &str) -> Vec<Value> {
-    let spec = &policy["spec"];
-    let kind = spec
-        .sub("paramKind")
-        .map(|kind| format!("{}/{}", kind.text("apiVersion"), kind.text("kind")));
-    vec![
-        name(policy),
-        spec.list(rules).len().into(),
-        kind.unwrap_or_else(|| "<unset>".to_owned()).into(),
-        age(policy),
-    ]
-}
-
-fn policy_binding(binding: &Value) -> Vec<Value> {
-    let spec = &binding["spec"];
-    let parameters = spec.sub("paramRef").and_then(|reference| {
-        let (namespace, name) = (reference.text("namespace"), reference.text("name"));
-        match (namespace, name) {
-            (_, "") => reference.sub("selector").map(ToString::to_string),
-            // Whether it has a namespace cannot be told from here.
-            ("", name) => Some(format!("*/{name}")),
-            (namespace, name) => Some(format!("{namespace}/{name}")),
-        }
-    });
-    vec![
-        name(binding),
-        spec.text("policyName").into(),
-        parameters.unwrap_or_else(|| "<unset>".to_owned()).into(),
-        age(binding),
     ]
 }
 

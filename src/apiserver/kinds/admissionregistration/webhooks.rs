@@ -131,7 +131,8 @@ fn full_name(text: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn rule_of(rule: &Value, path: &Path, errors: &mut Errors) {
+/// Operations and resources that a webhook or a policy is about.
+pub(super) fn rule_of(rule: &Value, path: &Path, errors: &mut Errors) {
     const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
     let alone = |field: &str, what: &str, errors: &mut Errors| {
         let all = rule.list(field);
