@@ -66,6 +66,44 @@ impl Value<'_> {
     }
 }
 
+impl Value<'_> {
+    /// What is wrong with the names of the objects that an expression has made: one in the field `a`
+    /// of a `T` has to be a `T.a`.
+    pub fn misnamed(&self) -> Option<String> {
+        match self {
+            Value::Object(object) => misnamed(self, object.of.name(), 0),
+            _ => None,
+        }
+    }
+}
+
+fn misnamed(value: &Value<'_>, wanted: &str, depth: usize) -> Option<String> {
+    if depth > DEEPEST {
+        return Some("value is nested too deeply".into());
+    }
+    match value {
+        Value::Object(Object { of, fields: Fields::Owned(fields) }) => {
+            if of.name() != wanted {
+                return Some(format!(
+                    "unexpected type name {:?}, expected {wanted:?}, which matches field name path \
+                     from root Object type",
+                    of.name()
+                ));
+            }
+            fields
+                .iter()
+                .find_map(|(name, value)| misnamed(value, &format!("{wanted}.{name}"), depth + 1))
+        }
+        Value::List(List { items: Items::Owned(items), .. }) => {
+            items.iter().find_map(|item| misnamed(item, wanted, depth + 1))
+        }
+        Value::Map(Map::Owned(entries)) => {
+            entries.all.iter().find_map(|(_, value)| misnamed(value, wanted, depth + 1))
+        }
+        _ => None,
+    }
+}
+
 fn write(value: &Value<'_>, depth: usize) -> Result<Json, EvalError> {
     if depth > DEEPEST {
         return EvalError::new("value is nested too deeply");

@@ -161,6 +161,11 @@ impl<'a> List<'a> {
         }
     }
 
+    /// Its items.
+    pub fn values(&self) -> impl Iterator<Item = Outcome<'a>> + '_ {
+        self.iter()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = Outcome<'a>> + '_ {
         (0..self.len()).filter_map(|at| self.get(at))
     }
@@ -344,6 +349,19 @@ impl<'a> Value<'a> {
     /// Something, as an optional.
     pub fn some(value: Value<'a>) -> Self {
         Value::Optional(Some(Rc::new(value)))
+    }
+
+    /// Nothing, as an optional.
+    pub fn none() -> Self {
+        Value::Optional(None)
+    }
+
+    /// A field of an object that an expression has made.
+    pub fn member(&self, name: &str) -> Option<Value<'a>> {
+        match self {
+            Value::Object(object) => object.field(name)?.ok(),
+            _ => None,
+        }
     }
 
     /// The authorizer, about `user`'s rights.

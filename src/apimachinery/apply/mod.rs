@@ -20,6 +20,7 @@ mod prune;
 pub mod scale;
 mod set;
 mod types;
+mod untracked;
 mod validate;
 
 use serde_json::Value;
@@ -29,6 +30,7 @@ pub use element::PathElement;
 pub use filter::FieldFilter;
 pub use managers::{ManagerId, Operation};
 pub use set::{Set, path_text};
+pub use untracked::merge_untracked;
 
 use crate::schema::Schema;
 

@@ -41,6 +41,8 @@ use crate::{
 pub struct Compiled {
     mutating_webhooks: Revisions<Vec<webhooks::Hook>>,
     validating_webhooks: Revisions<Vec<webhooks::Hook>>,
+    mutating_policies: Revisions<policies::mutating::Policy>,
+    mutating_bindings: Revisions<policies::Binding>,
     validating_policies: Revisions<policies::validating::Policy>,
     validating_bindings: Revisions<policies::Binding>,
 }
@@ -211,6 +213,7 @@ static PLUGINS: &[&dyn Plugin] = &[
     &default_ingress_class::DefaultIngressClass,
     &pod_topology_labels::PodTopologyLabels,
     &pod_resize::PodResizeValidator,
+    &policies::mutating::MutatingPolicies,
     &webhooks::MutatingWebhooks,
     &policies::validating::ValidatingPolicies,
     &webhooks::ValidatingWebhooks,

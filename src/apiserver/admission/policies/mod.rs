@@ -1,6 +1,8 @@
 //! Admission policies: expressions that judge writes, or change them. A binding says where a policy
 //! counts, and with which parameters.
 
+mod expression;
+pub(super) mod mutating;
 mod params;
 pub(super) mod validating;
 

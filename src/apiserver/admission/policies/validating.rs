@@ -1,13 +1,15 @@
 //! ValidatingAdmissionPolicies.
 
-use std::{cell::Cell, rc::Rc};
-
 use apimachinery::{Status, status::StatusCause};
 use async_trait::async_trait;
-use cel::{Program, Type, Value as CelValue, Variable};
+use cel::{Type, Value as CelValue};
 use serde_json::Value;
 
-use super::{Binding, Head, View, invocations, namespace};
+use super::{
+    Binding, Head, View,
+    expression::{Expression, Given},
+    invocations, namespace,
+};
 use crate::{
     admission::{
         AdmissionRequest, Call, Plugin,
@@ -16,7 +18,6 @@ use crate::{
     expressions::{
         Scope,
         authorizer::Asker,
-        compile,
         conditions::Verdict,
         environment,
         input::{self, Budget, Input, POLICY_BUDGET, Spent},
@@ -36,13 +37,6 @@ pub(in crate::admission) struct Policy {
     head: Head,
     validations: Vec<Validation>,
     annotations: Vec<Expression>,
-}
-
-/// An expression, compiled or not.
-#[derive(Debug)]
-struct Expression {
-    text: String,
-    program: Result<Program, String>,
 }
 
 #[derive(Debug)]
@@ -76,24 +70,20 @@ impl Policy {
         let env = head.variables.declare(environment(head.scope));
         let messages = Scope { authorizer: false, ..head.scope };
         let messages = head.variables.declare(environment(messages));
-        let expression = |env: &cel::Env, text: &str, gives: &[Type]| Expression {
-            text: text.to_owned(),
-            program: compile(env, text, gives),
-        };
         let validations = head.spec.list("validations").iter().map(|of| Validation {
-            rule: expression(&env, of.text("expression"), &[Type::Bool]),
+            rule: Expression::new(&env, of.text("expression"), &[Type::Bool]),
             message: of.text("message").trim().to_owned(),
             message_rule: of
                 .opt_text("messageExpression")
                 .filter(|text| !text.is_empty())
-                .map(|text| expression(&messages, text, &[Type::String])),
+                .map(|text| Expression::new(&messages, text, &[Type::String])),
             reason: match of.text("reason") {
                 "" => "Invalid".to_owned(),
                 reason => reason.to_owned(),
             },
         });
         let annotations = head.spec.list("auditAnnotations").iter().map(|of| {
-            expression(&env, of.text("valueExpression").trim(), &[Type::String, Type::Null])
+            Expression::new(&env, of.text("valueExpression").trim(), &[Type::String, Type::Null])
         });
         let (validations, annotations) = (validations.collect(), annotations.collect());
         Self { head, validations, annotations }
@@ -247,38 +237,8 @@ fn judge(
     }
 }
 
-/// The variables of an input, with those of the policy.
-struct Given<'a> {
-    variables: Vec<Variable<'a>>,
-    cost: Rc<Cell<u64>>,
-}
-
-impl<'a> Given<'a> {
-    fn new(policy: &'a Policy, input: &Input<'a>) -> Self {
-        let mut variables = input.variables();
-        let cost = Rc::new(Cell::new(0));
-        let composed = policy.head.variables.over(variables.clone(), cost.clone());
-        variables.push(("variables", composed));
-        Self { variables, cost }
-    }
-
-    fn evaluate(
-        &self,
-        of: &'a Expression,
-        budget: &Budget,
-    ) -> Result<Result<CelValue<'a>, String>, Spent> {
-        let program = match &of.program {
-            Ok(program) => program,
-            Err(error) => return Ok(Err(format!("compilation error: {error}"))),
-        };
-        let outcome = input::evaluate(program, &of.text, &self.variables, budget)?;
-        budget.spend(self.cost.take())?;
-        Ok(outcome)
-    }
-}
-
 fn judged(policy: &Policy, input: &Input<'_>, budget: &Budget) -> Result<Judgement, Spent> {
-    let given = Given::new(policy, input);
+    let given = Given::new(&policy.head, input);
     let mut judgement = Judgement::default();
     for validation in &policy.validations {
         match given.evaluate(&validation.rule, budget)? {
@@ -310,7 +270,7 @@ fn message(
 ) -> Result<String, Spent> {
     if let Some(rule) = &validation.message_rule {
         let input = Input { asker: None, ..*input };
-        let given = Given::new(policy, &input);
+        let given = Given::new(&policy.head, &input);
         if let Ok(CelValue::String(text)) = given.evaluate(rule, budget)? {
             let text = text.trim();
             if !text.is_empty() && text.len() <= LONGEST_MESSAGE && !text.contains('\n') {
