@@ -6,7 +6,7 @@ use apimachinery::{
 };
 use serde_json::{Value, json};
 
-use super::conditions;
+use super::{conditions, rules};
 use crate::{
     kinds::{Context, Hooks},
     table::jsonpath,
@@ -239,7 +239,11 @@ fn validate_schema(open_api: &Value, path: &Path, version: &Value, errors: &mut 
         let detail = "nullable cannot be true at the root";
         errors.push(FieldError::forbidden(&path.child("nullable"), detail));
     }
-    errors.extend(schema::structural_errors(open_api, path));
+    let structural = schema::structural_errors(open_api, path);
+    if structural.is_empty() {
+        errors.extend(rules::errors(open_api, path));
+    }
+    errors.extend(structural);
     if version["subresources"]["status"].is_object() {
         // With a status subresource only these may stand at the root.
         let allowed = |name: &str| {

@@ -5,6 +5,7 @@ pub mod controller;
 pub mod hooks;
 pub mod names;
 pub mod resource;
+pub(crate) mod rules;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub struct VersionFacts {
     pub columns: Vec<PrinterColumn>,
     /// Fields that can be selected by, as dotted paths.
     pub selectable: Vec<Box<str>>,
+    /// Its validation rules, where it has such.
+    pub(crate) rules: Option<Arc<rules::Rules>>,
 }
 
 /// What a definition adds to a resource.

@@ -6,7 +6,7 @@ use apimachinery::{GroupResource, GroupVersionKind, Object, schema};
 use serde_json::{Value, json};
 use storage::Collection;
 
-use super::{Definition, PrinterColumn, VersionFacts, webhook::Conversion};
+use super::{Definition, PrinterColumn, VersionFacts, rules, webhook::Conversion};
 use crate::{
     kinds::Hooks,
     registry::resource::{Resource, Traits, Version},
@@ -88,6 +88,7 @@ pub fn build(object: &Object, definition: &Value, collection: Collection) -> Opt
             scale,
             columns: columns(version),
             selectable: selectable(version),
+            rules: rules::compile(open_api).map(Arc::new),
         };
         built.push((served, facts));
     }

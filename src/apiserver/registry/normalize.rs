@@ -10,6 +10,7 @@ use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
 use crate::{
+    crd,
     http::{accept::Media, yaml},
     registry::resource::{Endpoint, Resource},
 };
@@ -188,6 +189,12 @@ pub fn validate(endpoint: &Endpoint, object: &Value, old: Option<&Value>) -> Vec
     let schema = &endpoint.version().schema;
     let mut errors = schema.validate(object, old);
     errors.extend(schema.validate_lists(object));
+    // Rules are for objects that fit the schema.
+    let definition = endpoint.resource.definition.as_ref().filter(|_| errors.is_empty());
+    let facts = definition.and_then(|it| it.version(&endpoint.version().gvk.version));
+    if let Some(rules) = facts.and_then(|facts| facts.rules.as_ref()) {
+        errors.extend(crd::rules::validate(rules, object, old));
+    }
     errors
 }
 
