@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{LONG, Shared, Space, eventually};
+use crate::support::{Shared, Space};
 
 static SHARED: Shared = Shared::with_node();
 
@@ -217,21 +217,24 @@ fn a_process_has_the_user_the_rights_and_the_root_that_its_pod_says() {
 }
 
 #[test]
-fn a_pod_that_fits_nowhere_waits_and_says_why() {
-    let space = SHARED.space("unschedulable");
-    let pod = one_container("p", "nodeSelector: {disk: golden}", "true");
-    space.apply(&pod);
-    let reason = "/status/conditions/0/reason";
-    let pod = space.until("pod/p", reason, |reason| *reason == "Unschedulable");
-    let message = pod["status"]["conditions"][0]["message"].as_str().unwrap();
-    let expected = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
-    assert!(message.starts_with(expected), "{message}");
-    space.cluster.kubectl(&["label", "node", "node", "disk=golden"]).stdout();
-    eventually("the pod to be placed", LONG, || match space.get(&["pod", "p"])["spec"]["nodeName"]
-        .as_str()
-    {
-        Some(node) => Ok(node.to_owned()),
-        None => Err("not yet".to_owned()),
-    });
-    space.cluster.kubectl(&["label", "node", "node", "disk-"]).stdout();
+fn a_pod_whose_image_changes_restarts_its_container_and_stays_ready() {
+    let space = SHARED.space("replaced");
+    space.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+  - {name: c, image: "knarr.demo/web:v1", command: [sh, -c, 'trap exit TERM; sleep 1d & wait']}
+"#,
+    );
+    space.wait("condition=Ready", &["pod/p"]);
+    let shown = "jsonpath={.status.containerStatuses[0].restartCount} \
+                 {.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}";
+    let mut watch = space.kubectl_in_background(&["get", "pod", "p", "--watch", "-o", shown]);
+    watch.line_with("0 True");
+    space.kubectl(&["set", "image", "pod/p", "c=knarr.demo/web:v2"]).stdout();
+    let seen = watch.lines_until("1 True");
+    assert!(seen.iter().all(|line| line.ends_with("True")), "{seen:?}");
 }

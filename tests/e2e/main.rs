@@ -30,6 +30,7 @@ mod reading;
 mod registry;
 mod restart;
 mod scale;
+mod scheduling;
 mod services;
 mod sessions;
 #[allow(dead_code, unused_imports, reason = "the benchmarks share it")]

@@ -111,6 +111,30 @@ spec:
 }
 
 #[test]
+fn logs_lie_where_collectors_look_for_them() {
+    let space = SHARED.space("collected");
+    let told = ["run", "teller", "--image=knarr.demo/backend:v1", "--restart=Never", "--"];
+    space.kubectl(&[&told[..], &["echo", "told"]].concat()).stdout();
+    space.wait("jsonpath={.status.phase}=Succeeded", &["pod/teller"]);
+    let pod = space.get(&["pod", "teller"]);
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+    let logs = space.cluster.folder().join("logs");
+    let file = logs.join(format!("pods/collected_teller_{uid}/teller/0.log"));
+    let link = logs
+        .join("containers")
+        .join(format!("teller_collected_teller-{}.log", id.split("://").last().unwrap()));
+    assert_eq!(std::fs::read_link(&link).unwrap(), file);
+    let text = std::fs::read_to_string(link).unwrap();
+    assert!(text.ends_with(" stdout F told\n"), "{text}");
+    space.kubectl(&["delete", "pod", "teller"]).stdout();
+    eventually("the logs to go with their pod", LONG, || match file.exists() {
+        true => Err("still there".to_owned()),
+        false => Ok(()),
+    });
+}
+
+#[test]
 fn logs_of_the_previous_container_and_of_all_containers_are_there() {
     let space = with_talker("previous");
     let all = space.kubectl(&["logs", "talker", "--all-containers", "--prefix"]).stdout();

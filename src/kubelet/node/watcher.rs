@@ -170,15 +170,11 @@ impl Watcher {
         let known = written.as_ref().unwrap_or(&before);
         let conditions = known.conditions.as_deref().unwrap_or_default();
         let (mut status, transitions) = status::status(&self.input(), conditions);
-        // Resources that others advertise stay.
-        for (own, theirs) in [
-            (&mut status.capacity, &before.capacity),
-            (&mut status.allocatable, &before.allocatable),
-        ] {
-            for (name, amount) in theirs.iter().flatten() {
-                if name.contains('/') {
-                    own.get_or_insert_default().entry(name.clone()).or_insert(amount.clone());
-                }
+        // Resources that others advertise stay, and are allocatable as far as they are there.
+        for (name, amount) in before.capacity.iter().flatten().filter(|(name, _)| is_extended(name))
+        {
+            for own in [&mut status.capacity, &mut status.allocatable] {
+                own.get_or_insert_default().entry(name.clone()).or_insert(amount.clone());
             }
         }
         let changed = !same(known, &status);
@@ -188,6 +184,14 @@ impl Watcher {
         let body = serde_json::to_value(&status)
             .map_err(|error| requests::Error::Failed(error.to_string()))?;
         let mut change = changes(&serde_json::to_value(known).unwrap_or_default(), body);
+        if let Some(Value::Object(allocatable)) = change.get_mut("allocatable") {
+            // What nobody advertises any more goes.
+            for name in before.allocatable.iter().flatten().map(|(name, _)| name) {
+                if is_extended(name) {
+                    allocatable.entry(name.clone()).or_insert(Value::Null);
+                }
+            }
+        }
         if let Some(Value::Array(addresses)) = change.get_mut("addresses") {
             addresses.insert(0, json!({"$patch": "replace"}));
         }
@@ -231,6 +235,11 @@ impl Watcher {
             pid: settle(pid, &mut pressures.pid_until),
         };
     }
+}
+
+/// Whether a resource is none of the node's own.
+fn is_extended(name: &str) -> bool {
+    name.contains('/')
 }
 
 /// Whether two statuses differ in nothing but the time of their heartbeats.

@@ -53,11 +53,21 @@ impl Background {
 
     /// Reads until a line contains `part`, and returns that line.
     pub fn line_with(&mut self, part: &str) -> String {
+        self.lines_until(part).pop().unwrap()
+    }
+
+    /// Reads until a line contains `part`, and returns all lines up to that one.
+    pub fn lines_until(&mut self, part: &str) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(Duration::from_secs(60)) {
-                Ok(line) if line.contains(part) => return line,
-                Ok(line) => seen.push(line),
+                Ok(line) => {
+                    let last = line.contains(part);
+                    seen.push(line);
+                    if last {
+                        return seen;
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => panic!("no line with {part:?} after {seen:?}"),
                 Err(RecvTimeoutError::Disconnected) => panic!("ended without {part:?}: {seen:?}"),
             }
