@@ -20,7 +20,7 @@ use crate::{
     allocators::{Allocators, CidrError},
     authentication::{self, Authenticator},
     authorization::Authorizer,
-    bootstrap, crd,
+    bootstrap, crd, expressions,
     http::client::ClientIdentity,
     metrics::Metrics,
     registry::{catalog, resources::Resources},
@@ -135,6 +135,7 @@ impl Shared {
         let _ = crd::controller::reconcile(&server).await;
         tokio::spawn(crd::controller::run(server.clone()));
         tokio::spawn(aggregator::controller::run(server.clone()));
+        tokio::spawn(expressions::checking::run(server.clone()));
         server.ready.store(true, Ordering::Release);
         Ok(server)
     }

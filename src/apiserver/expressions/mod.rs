@@ -2,10 +2,12 @@
 //! evaluated when a request comes.
 
 pub(crate) mod authorizer;
+pub(crate) mod checking;
 pub(crate) mod conditions;
 pub(crate) mod input;
 pub(crate) mod objects;
 pub(crate) mod revisions;
+mod schema_type;
 mod types;
 pub(crate) mod variables;
 

@@ -33,9 +33,14 @@ pub(crate) struct Variables {
 impl Variables {
     /// Compiles `spec.variables`.
     pub(crate) fn compile(spec: &Json, scope: Scope) -> Self {
+        Self::compile_in(spec, &environment(scope))
+    }
+
+    /// The same in an environment that is there already.
+    pub(crate) fn compile_in(spec: &Json, base: &Env) -> Self {
         let mut variables = Self::default();
         for variable in spec.list("variables") {
-            let env = variables.declare(environment(scope));
+            let env = variables.declare(base.clone());
             let compiled = env.compile(variable.text("expression"));
             let program = compiled.map_err(|issues| format!("compilation failed: {issues}"));
             variables.all.push(Compiled { name: variable.text("name").to_owned(), program });

@@ -188,3 +188,36 @@ async fn rules_of_custom_resources_are_checked_and_kept_to() {
     let (code, _) = server.patch(&format!("{boxes}/a"), "merge-patch+json", &patch).await;
     assert_eq!(code, 422);
 }
+
+#[tokio::test]
+async fn a_policys_types_are_looked_at() {
+    let server = common::start().await;
+    let path = format!("{GROUP}/validatingadmissionpolicies");
+    let rules = json!({
+        "matchConstraints": {"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"],
+            "resources": ["deployments"], "operations": ["CREATE"]}]},
+        "variables": [{"name": "count", "expression": "object.spec.replicas"}],
+        "validations": [
+            {"expression": "variables.count > 1 && object.spec.template.spec.containers.all(c, \
+                c.name != '')"},
+            {"expression": "object.spec.replicas > '1'", "messageExpression":
+                "'got ' + object.spec.replicas"},
+        ],
+    });
+    made(&server, &path, &policy("ValidatingAdmissionPolicy", &rules)).await;
+    let mut status = Value::Null;
+    for _ in 0..1000 {
+        status = server.get(&format!("{path}/p.example.com")).await.1["status"].take();
+        if status["observedGeneration"] == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let warnings = status["typeChecking"]["expressionWarnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 2, "{status}");
+    assert_eq!(warnings[0]["fieldRef"], "spec.validations[1].expression");
+    let text = warnings[0]["warning"].as_str().unwrap();
+    assert!(text.starts_with("apps/v1, Kind=Deployment: compilation failed: ERROR"), "{text}");
+    assert!(text.contains("overload for '_>_' applied to '(int, string)'"), "{text}");
+    assert_eq!(warnings[1]["fieldRef"], "spec.validations[1].messageExpression");
+}
