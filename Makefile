@@ -11,12 +11,20 @@ RELEASE := $(CARGO_TARGET_DIR)/$(HOST)/release/knarr
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
+# Checkouts share the target folder. Cargo goes by the times of files and would take the crates of
+# another checkout, built later than these files were written, for this one's.
+.PHONY: checkout
+checkout:
+	@mkdir -p $(CARGO_TARGET_DIR)
+	@[ "$$(cat $(CARGO_TARGET_DIR)/checkout 2>/dev/null)" = "$(CURDIR)" ] || { \
+	  find src tests -name '*.rs' -exec touch {} +; echo "$(CURDIR)" > $(CARGO_TARGET_DIR)/checkout; }
+
 .PHONY: deps
 deps: ## install what building, testing and the demo need (Debian)
 	@installer/deps
 
 .PHONY: build
-build: ## build the release binary
+build: checkout ## build the release binary
 	cargo build --release --locked --bin knarr
 	@ls -l $(RELEASE)
 
@@ -37,7 +45,7 @@ clean-demo: ## stop the demo and remove all that it left
 TESTS := cargo test --workspace --locked
 
 .PHONY: test
-test: deps lint ## everything that CI runs
+test: deps checkout lint ## everything that CI runs
 	$(TESTS)
 	$(MAKE) conformance-kept
 
@@ -46,7 +54,7 @@ SCRIPTS := .ci/run demo/clean demo/images demo/run embedded/tables/generate.sh i
 	tests/conformance/run tests/conformance/suite
 
 .PHONY: lint
-lint: ## formatting, clippy and shellcheck, warnings are errors
+lint: checkout ## formatting, clippy and shellcheck, warnings are errors
 	shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR $(SCRIPTS)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -56,24 +64,24 @@ fmt: ## format the code
 	cargo fmt --all
 
 .PHONY: unit
-unit: ## the tests beside the code
+unit: checkout ## the tests beside the code
 	$(TESTS) --lib --bins
 
 .PHONY: e2e
-e2e: ## scenarios on real clusters, each in a network namespace of its own
+e2e: checkout ## scenarios on real clusters, each in a network namespace of its own
 	$(TESTS) --test e2e
 
 .PHONY: fuzz
-fuzz: ## hostile input for longer: FUZZ_SECONDS=60 for each idea, FUZZ_SEED to choose another way
+fuzz: checkout ## hostile input for longer: FUZZ_SECONDS=60 for each idea, FUZZ_SEED to choose another way
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(TESTS) --test fuzz -- --nocapture
 
 .PHONY: conformance
-conformance: ## upstream's own end-to-end suite against a cluster started for it
+conformance: checkout ## upstream's own end-to-end suite against a cluster started for it
 	$(TESTS) --no-run
 	KNARR=$(DEBUG) tests/conformance/run
 
 .PHONY: conformance-kept
-conformance-kept: ## the quick ones of upstream's specs that are known to pass
+conformance-kept: checkout ## the quick ones of upstream's specs that are known to pass
 	$(TESTS) --no-run
 	KNARR=$(DEBUG) tests/conformance/run --kept --procs 6
 
