@@ -276,7 +276,7 @@ fn write_metadata(metadata: &Map<String, Value>, out: &mut Vec<u8>) -> serde_jso
 }
 
 /// A value as a typed struct. By way of text, as every other object is read: code that reads a kind
-/// out of values as well would be as large again, 0.6 MB for a pod's template.
+/// out of values as well would be as large again, more than 1 MB for all kinds.
 ///
 /// # Errors
 /// When the value does not fit the type.
