@@ -80,6 +80,31 @@ spec:
 }
 
 #[test]
+fn a_container_may_take_a_moment_before_it_answers() {
+    let space = SHARED.space("moment");
+    space.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: late}
+spec:
+  containers:
+  - name: c
+    image: knarr.demo/backend:v1
+    command: [sh, -c, 'sleep 0.3; touch /tmp/up; trap exit TERM; sleep 1d & wait']
+    livenessProbe:
+      exec: {command: [sh, -c, 'echo >> /tmp/asked; test -e /tmp/up']}
+      periodSeconds: 1
+      failureThreshold: 1
+"#,
+    );
+    space.wait("condition=Ready", &["pod/late"]);
+    space.sh_until("late", "test $(wc -l < /tmp/asked) -ge 3");
+    let pod = space.get(&["pod", "late"]);
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+}
+
+#[test]
 fn other_probes_wait_for_the_startup_probe() {
     let space = SHARED.space("startup");
     space.apply(

@@ -28,6 +28,12 @@ use state::{Event, ProbeState};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+/// A container that fails a probe at this age may only not have got to its socket yet: the failure
+/// does not count. Upstream's probes tick from before the container's start, so their first look
+/// comes up to a period after it; ours comes at once, so that what is quick is ready at once.
+/// Probes are at least this far apart, so it is one look that does not count.
+const EARLY: Duration = Duration::from_secs(1);
+
 pub(crate) use http::{HttpGet, get as http_get};
 
 /// What a probe is for.
@@ -228,6 +234,7 @@ struct Task {
     command: Vec<String>,
     ports: HashMap<String, u16>,
     reference: ObjectReference,
+    started_at: SystemTime,
     first: Instant,
 }
 
@@ -246,6 +253,7 @@ impl Task {
             command: crate::env::expand_static(&command, container),
             ports: named_ports(container),
             reference: instance.reference.clone(),
+            started_at: instance.started_at,
             first: Instant::now() + delay.saturating_sub(age),
         }
     }
@@ -260,8 +268,10 @@ impl Task {
         loop {
             tokio::time::sleep_until(next).await;
             next = (next + period).max(Instant::now());
+            let early = self.started_at.elapsed().is_ok_and(|age| age < EARLY);
             let healthy = match self.attempt().await {
                 Outcome::Success => true,
+                Outcome::Failure(_) if early => continue,
                 Outcome::Warning(text) => {
                     let message = format!("{} probe warning: {text}", self.purpose.name());
                     self.target.recorder.warning(&self.reference, "ProbeWarning", message);
