@@ -8,20 +8,20 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
-    time::Duration,
 };
 
 use apimachinery::{GroupVersionResource, Key, Object};
-use futures::StreamExt;
 use kube_core::Resource;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::{
-    Client, resource_of,
-    transport::{WatchItem, WatchRequest},
+    Client,
+    follow::{Event, Follower},
+    resource_of,
+    transport::WatchRequest,
 };
 
 /// How a cached object changed.
@@ -271,75 +271,28 @@ impl Informer {
         let _ = self.inner.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
-    async fn follow(self, client: Client, mut request: WatchRequest) {
-        let mut backoff = Duration::from_millis(50);
+    async fn follow(self, client: Client, request: WatchRequest) {
+        let resource = request.resource.resource.to_string();
+        let mut follower = Follower::new(client, request);
+        // While what exists comes in, what it does not mention is to be dropped at its end.
+        let mut unseen = BTreeSet::new();
         loop {
-            let opened = client.transport().watch(request.clone()).await;
-            let ended = match opened {
-                Ok(stream) => {
-                    let before = request.since;
-                    let ended = self.drain(stream, &mut request).await;
-                    if request.since != before {
-                        backoff = Duration::from_millis(50);
-                    }
-                    ended
-                }
-                Err(status) => Some(status),
-            };
-            match ended {
-                Some(status) if status.code == 410 => {
-                    debug!(resource = %request.resource.resource, "watch expired, listing again");
-                    request.since = None;
-                }
-                Some(status) => {
-                    warn!(resource = %request.resource.resource, error = %status, "watch failed");
-                }
-                None => {}
-            }
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(Duration::from_secs(10));
-        }
-    }
-
-    /// Applies what the stream brings until it ends; the Status is why, if it failed.
-    async fn drain(
-        &self,
-        mut stream: crate::transport::WatchStream,
-        request: &mut WatchRequest,
-    ) -> Option<apimachinery::Status> {
-        // While the initial state comes in, what it does not mention is to be dropped at its end.
-        let mut unseen: Option<BTreeSet<Key>> =
-            request.since.is_none().then(|| self.cache().objects.keys().cloned().collect());
-        while let Some(item) = stream.next().await {
-            match item {
-                Ok(WatchItem::Put(object)) => {
-                    if let Some(unseen) = &mut unseen {
-                        unseen.remove(&object.key);
-                    } else {
-                        request.since = request.since.max(Some(object.revision));
-                    }
+            match follower.next().await {
+                Event::Begin => unseen = self.cache().objects.keys().cloned().collect(),
+                Event::Put(object) => {
+                    unseen.remove(&object.key);
                     self.put(object);
                 }
-                Ok(WatchItem::Delete(object)) => {
-                    if unseen.is_none() {
-                        request.since = request.since.max(Some(object.revision));
-                    }
-                    self.delete(&object.key, Some(object.clone()));
-                }
-                Ok(WatchItem::Synced(revision)) => {
-                    for key in unseen.take().unwrap_or_default() {
+                Event::Delete(object) => self.delete(&object.key, Some(object.clone())),
+                Event::Synced => {
+                    for key in std::mem::take(&mut unseen) {
                         self.delete(&key, None);
                     }
-                    request.since = Some(revision);
                     self.inner.synced.send_replace(true);
                 }
-                Ok(WatchItem::Bookmark(revision)) => {
-                    request.since = request.since.max(Some(revision));
-                }
-                Err(status) => return Some(status),
+                Event::Failed(status) => warn!(resource, error = %status, "watch failed"),
             }
         }
-        None
     }
 
     fn put(&self, new: Arc<Object>) {

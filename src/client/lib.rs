@@ -7,6 +7,7 @@
 
 pub mod controller;
 pub mod events;
+pub mod follow;
 pub mod informer;
 pub mod queue;
 pub mod transport;
@@ -14,6 +15,7 @@ pub mod transport;
 use std::sync::Arc;
 
 use apimachinery::{GroupVersionResource, Status};
+pub use follow::{Event, Follower};
 use http_body_util::BodyExt;
 pub use informer::{Change, Informer, Informers, Scope};
 pub use kube_client::{

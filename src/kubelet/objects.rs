@@ -9,8 +9,7 @@ use std::{
 
 use apimachinery::{GroupVersionResource, Object};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use client::{Client, WatchItem, WatchRequest};
-use futures::StreamExt;
+use client::{Client, Event, Follower, WatchRequest};
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Pod};
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -267,87 +266,68 @@ async fn follow(
         Source::ConfigMap => GroupVersionResource::new("", "v1", "configmaps"),
         Source::Secret => GroupVersionResource::new("", "v1", "secrets"),
     };
-    let mut request = WatchRequest {
+    let request = WatchRequest {
         resource,
         namespace: Some(reference.namespace.clone()),
         labels: None,
         fields: Some(format!("metadata.name={}", reference.name)),
         since: None,
     };
-    let set = |slot: Slot| -> bool {
-        let Some(entry) = entry.upgrade() else { return false };
-        let before = entry.slot.send_replace(slot.clone());
-        let same = match (&before, &slot) {
-            (Slot::Present(a), Slot::Present(b)) => a.revision == b.revision,
-            (Slot::Absent, Slot::Absent) | (Slot::Refused(_), Slot::Refused(_)) => true,
-            // The first answer is waited for by those who asked.
-            (Slot::Unknown, _) => true,
+    let mut follower = Follower::new(client, request);
+    let mut seen = false;
+    loop {
+        let slot = match follower.next().await {
+            Event::Begin => {
+                seen = false;
+                continue;
+            }
+            Event::Put(object) => {
+                seen = true;
+                Slot::Present(object)
+            }
+            Event::Delete(_) => Slot::Absent,
+            Event::Synced if !seen => Slot::Absent,
+            Event::Synced => continue,
+            Event::Failed(status) => {
+                debug!(name = %reference.name, error = %status, "watch refused");
+                Slot::Refused(status.message)
+            }
+        };
+        let immutable = match &slot {
+            Slot::Present(object) => object.parse().is_ok_and(|b: Body| b.immutable == Some(true)),
             _ => false,
         };
-        if !same {
-            let pods: Vec<String> = lock(&entry.pods).iter().cloned().collect();
+        let Some(entry) = entry.upgrade() else { return };
+        entry.put(slot, &changed);
+        if immutable {
+            // It cannot change, so there is nothing more to follow.
+            return;
+        }
+    }
+}
+
+impl Entry {
+    /// Takes in what was learned, and tells the pods when it is something new.
+    fn put(&self, slot: Slot, changed: &Changed) {
+        let mut news = false;
+        self.slot.send_if_modified(|known| {
+            news = match (&*known, &slot) {
+                (Slot::Present(a), Slot::Present(b)) => a.revision != b.revision,
+                (Slot::Absent, Slot::Absent) => return false,
+                // While the server is away, what it said last holds.
+                (Slot::Present(_) | Slot::Absent, Slot::Refused(_)) => return false,
+                (Slot::Refused(_), Slot::Refused(_)) => false,
+                // The first answer is waited for by those who asked.
+                (Slot::Unknown, _) => false,
+                _ => true,
+            };
+            *known = slot;
+            true
+        });
+        if news {
+            let pods: Vec<String> = lock(&self.pods).iter().cloned().collect();
             pods.iter().for_each(|uid| changed(uid));
         }
-        true
-    };
-    let mut backoff = Duration::from_millis(50);
-    loop {
-        match client.transport().watch(request.clone()).await {
-            Err(status) => {
-                debug!(name = %reference.name, error = %status, "watch refused");
-                if status.code == 410 {
-                    request.since = None;
-                } else if !set(Slot::Refused(status.message.clone())) {
-                    return;
-                }
-            }
-            Ok(mut stream) => {
-                let mut seen = request.since.is_some();
-                while let Some(item) = stream.next().await {
-                    backoff = Duration::from_millis(50);
-                    match item {
-                        Ok(WatchItem::Put(object)) => {
-                            seen = true;
-                            request.since = request.since.max(Some(object.revision));
-                            let immutable = object
-                                .parse::<Body>()
-                                .is_ok_and(|body| body.immutable == Some(true));
-                            if !set(Slot::Present(object)) {
-                                return;
-                            }
-                            if immutable {
-                                // It cannot change, so there is nothing more to follow.
-                                return;
-                            }
-                        }
-                        Ok(WatchItem::Delete(object)) => {
-                            request.since = request.since.max(Some(object.revision));
-                            if !set(Slot::Absent) {
-                                return;
-                            }
-                        }
-                        Ok(WatchItem::Synced(revision)) => {
-                            request.since = Some(revision);
-                            if !seen && !set(Slot::Absent) {
-                                return;
-                            }
-                            seen = true;
-                        }
-                        Ok(WatchItem::Bookmark(revision)) => {
-                            request.since = request.since.max(Some(revision));
-                        }
-                        Err(status) => {
-                            if status.code == 410 {
-                                request.since = None;
-                            }
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-        tokio::time::sleep(backoff).await;
-        backoff = (backoff * 2).min(Duration::from_secs(10));
     }
 }
 

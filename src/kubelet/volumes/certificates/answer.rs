@@ -1,10 +1,7 @@
 //! What a signer answers to a PodCertificateRequest.
 
-use std::time::Duration;
-
 use apimachinery::{GroupVersionResource, Object};
-use client::{WatchItem, WatchRequest};
-use futures::StreamExt as _;
+use client::{Event, Follower, WatchRequest};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tracing::debug;
@@ -89,7 +86,7 @@ fn clean(chain: &str) -> String {
 impl Issuer {
     /// Waits for the answer to a request that was just made.
     pub(super) async fn answer(&self, namespace: &str, name: &str, since: u64) -> Answer {
-        let mut request = WatchRequest {
+        let request = WatchRequest {
             resource: GroupVersionResource::new(
                 "certificates.k8s.io",
                 "v1",
@@ -101,44 +98,22 @@ impl Issuer {
             fields: Some(format!("metadata.name={name},spec.nodeName={}", self.node_name)),
             since: Some(since),
         };
-        let mut backoff = Duration::from_millis(50);
+        let mut follower = Follower::new(self.client.clone(), request);
+        let mut seen = true;
         loop {
-            match self.client.transport().watch(request.clone()).await {
-                Err(status) => {
-                    debug!(name, error = %status, "watch refused");
-                    if status.code == 410 {
-                        request.since = None;
+            match follower.next().await {
+                Event::Begin => seen = false,
+                Event::Put(object) => {
+                    seen = true;
+                    if let Some(answer) = read(&object) {
+                        return answer;
                     }
                 }
-                Ok(mut stream) => {
-                    let mut seen = request.since.is_some();
-                    while let Some(item) = stream.next().await {
-                        backoff = Duration::from_millis(50);
-                        match item {
-                            Ok(WatchItem::Put(object)) => {
-                                if let Some(answer) = read(&object) {
-                                    return answer;
-                                }
-                                seen = true;
-                                request.since = request.since.max(Some(object.revision));
-                            }
-                            Ok(WatchItem::Delete(_)) => return Answer::Deleted,
-                            Ok(WatchItem::Synced(_)) if !seen => return Answer::Deleted,
-                            Ok(WatchItem::Synced(revision) | WatchItem::Bookmark(revision)) => {
-                                request.since = request.since.max(Some(revision));
-                            }
-                            Err(status) => {
-                                if status.code == 410 {
-                                    request.since = None;
-                                }
-                                break;
-                            }
-                        }
-                    }
-                }
+                Event::Delete(_) => return Answer::Deleted,
+                Event::Synced if !seen => return Answer::Deleted,
+                Event::Synced => {}
+                Event::Failed(status) => debug!(name, error = %status, "watch refused"),
             }
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(Duration::from_secs(10));
         }
     }
 }
