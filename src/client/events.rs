@@ -58,7 +58,7 @@ impl Recorder {
         Self { source: Arc::new(source), ..self.clone() }
     }
 
-    /// `component` did `action` to `object`, in the form of events.k8s.io. `kind` is `Normal` or
+    /// The component did `action` to `object`, in the form of events.k8s.io. `kind` is `Normal` or
     /// `Warning`.
     pub fn act(
         &self,
@@ -68,8 +68,22 @@ impl Recorder {
         action: &str,
         message: impl Into<String>,
     ) {
+        self.act_for(None, object, kind, reason, action, message);
+    }
+
+    /// The same, done for the sake of another object.
+    pub fn act_for(
+        &self,
+        related: Option<ObjectReference>,
+        object: &ObjectReference,
+        kind: &str,
+        reason: &str,
+        action: &str,
+        message: impl Into<String>,
+    ) {
         let event = Event {
             action: Some(action.to_owned()),
+            related,
             event_time: Some(MicroTime(Timestamp::now())),
             ..self.event(object, kind, reason, message.into())
         };

@@ -6,7 +6,7 @@ use client::{
     Client, DeleteParams, Error, Patch, PatchParams, Preconditions, events::reference,
     informer::parse_or_warn, is_conflict, is_not_found,
 };
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
@@ -30,7 +30,7 @@ pub(crate) async fn make_room(
     // Whoever is on the way out already needs no second push.
     for victim in victims.into_iter().filter(|victim| !victim.object.deleting) {
         let (scheduler, preemptor, node) =
-            (scheduler.clone(), pod.uid().to_owned(), node.to_owned());
+            (scheduler.clone(), reference(&pod.pod), node.to_owned());
         evictions.spawn(async move { evict(&scheduler, &victim, &preemptor, &node).await });
     }
     let mut outcome = Ok(());
@@ -43,15 +43,25 @@ pub(crate) async fn make_room(
 async fn evict(
     scheduler: &Scheduler,
     victim: &Placed,
-    preemptor: &str,
+    preemptor: &ObjectReference,
     node: &str,
 ) -> Result<(), Error> {
     let Some(pod) = parse_or_warn::<Pod>(&victim.object) else { return Ok(()) };
     match delete(&scheduler.client, victim, &pod).await {
         Ok(()) => {
             info!(pod = %victim.object.key, node, "preempted");
-            let message = format!("Preempted by pod {preemptor} on node {node}");
-            scheduler.recorder.act(&reference(&pod), "Normal", "Preempted", "Preempting", message);
+            let uid = preemptor.uid.as_deref().unwrap_or_default();
+            let message = format!("Preempted by pod {uid} on node {node}");
+            let related = Some(preemptor.clone());
+            let recorder = &scheduler.recorder;
+            recorder.act_for(
+                related,
+                &reference(&pod),
+                "Normal",
+                "Preempted",
+                "Preempting",
+                message,
+            );
             Ok(())
         }
         // It went by itself, or another took its name.
