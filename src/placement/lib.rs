@@ -2,11 +2,12 @@
 //! `component-helpers/scheduling/corev1` and `component-helpers/resource`.
 //!
 //! The scheduler chooses nodes by them, the kubelet refuses pods by them, and controllers ask which
-//! nodes a pod could go to.
+//! nodes a pod could go to; admission knows by them what is harmless on any node.
 
 pub mod affinity;
 pub mod ports;
 pub mod requests;
+pub mod sysctls;
 pub mod taints;
 
 use k8s_openapi::api::core::v1::Container;

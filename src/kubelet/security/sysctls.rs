@@ -2,26 +2,9 @@
 //! and those that the node's administrator allows.
 
 use k8s_openapi::api::core::v1::Pod;
+use placement::sysctls::SAFE;
 
 use crate::podspec::PodExt;
-
-/// Safe ones, all of them namespaced in every kernel that this runs on.
-const SAFE: &[&str] = &[
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-    "net.ipv4.tcp_slow_start_after_idle",
-    "net.ipv4.tcp_notsent_lowat",
-];
 
 /// With slashes as separators only the first one decides; the kernel's names have dots.
 pub(crate) fn normalized(name: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use placement::sysctls::SAFE;
 use serde_json::Value;
 
 use super::checks::{
@@ -281,27 +282,10 @@ pub(super) fn seccomp(pod: &Value) -> Option<Violation> {
     )
 }
 
-/// Sysctls of the pod's own namespaces, in the order in which versions allowed them.
-const SYSCTLS: [&str; 14] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-    "net.ipv4.tcp_slow_start_after_idle",
-    "net.ipv4.tcp_notsent_lowat",
-];
-
+/// Sysctls other than the first safe ones, as many as the version `allowed`.
 fn sysctls_among(pod: &Value, allowed: usize) -> Option<Violation> {
     let all = context(&pod["spec"]).list("sysctls").iter().map(|sysctl| sysctl.text("name"));
-    let bad: Vec<&str> = all.filter(|name| !SYSCTLS[..allowed].contains(name)).collect();
+    let bad: Vec<&str> = all.filter(|name| !SAFE[..allowed].contains(name)).collect();
     if bad.is_empty() { None } else { violation("forbidden sysctls", bad.join(", ")) }
 }
 
