@@ -32,13 +32,6 @@ pub async fn create(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
     let mut object = convert::to_storage(call.server, &call.endpoint, object).await?;
     metadata::wipe_system_fields(&mut object);
     metadata::match_namespace(&mut object, call.namespace())?;
-    if !metadata::text(&object, "resourceVersion").is_empty() {
-        return Err(Status::failure(
-            500,
-            "",
-            "resourceVersion should not be set on objects to be created",
-        ));
-    }
     normalize::default(&call.endpoint, &mut object);
     dedup_owners(call, &mut object);
     managed::update(call, None, &mut object, &call.manager(&options)).await?;
@@ -158,6 +151,11 @@ async fn check_and_commit(
             Some(existing) => Err(taken(&existing)),
             None => Ok(None),
         };
+    }
+    // As in upstream the store refuses it, so that a dry run passes and what is no number does too.
+    if metadata::text(object, "resourceVersion").parse().is_ok_and(|revision: u64| revision > 0) {
+        let message = "resourceVersion should not be set on objects to be created";
+        return Err(Status::failure(500, "", message));
     }
     match call.server.store.commit(collection, Write::Create(draft)).await {
         Ok(stored) => Ok(Some(stored)),
