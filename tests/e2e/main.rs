@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod admission;
 mod api;
 mod archives;
 mod check;

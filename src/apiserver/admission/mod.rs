@@ -17,6 +17,7 @@ mod pod_topology_labels;
 mod policies;
 mod priority;
 mod resource_quota;
+mod rounds;
 mod runtime_class;
 mod service_account;
 mod storage_object_in_use;
@@ -26,6 +27,7 @@ mod webhooks;
 
 use apimachinery::{GroupResource, GroupVersionKind, Object, Status};
 use async_trait::async_trait;
+use rounds::Rounds;
 use serde_json::Value;
 use storage::Snapshot;
 
@@ -140,6 +142,7 @@ struct Call<'a> {
     server: &'a Shared,
     request: &'a AdmissionRequest<'a>,
     warnings: &'a Warnings,
+    rounds: &'a rounds::Rounds,
 }
 
 impl Call<'_> {
@@ -220,7 +223,7 @@ static PLUGINS: &[&dyn Plugin] = &[
     &resource_quota::ResourceQuota,
 ];
 
-/// Runs the mutating plugins on `object` (null for a deletion or a connection without options).
+/// Runs the mutating plugins on `object`, again where webhooks or policies changed it (null for a deletion or a connection without options).
 /// Returns warnings for the client.
 ///
 /// # Errors
@@ -231,9 +234,13 @@ pub async fn mutate(
     object: &mut Value,
 ) -> Result<Vec<String>, Status> {
     let warnings = Warnings::default();
-    let call = Call { server, request, warnings: &warnings };
-    for plugin in PLUGINS.iter().filter(|plugin| plugin.handles(request)) {
-        plugin.mutate(&call, object).await?;
+    let mut round = Some(Rounds::default());
+    while let Some(rounds) = round {
+        let call = Call { server, request, warnings: &warnings, rounds: &rounds };
+        for plugin in PLUGINS.iter().filter(|plugin| plugin.handles(request)) {
+            plugin.mutate(&call, object).await?;
+        }
+        round = rounds.next();
     }
     Ok(warnings.take())
 }
@@ -252,7 +259,7 @@ pub async fn validate(
         server.authorizer.check_escalation(request.user, request.info, request.old, object)?;
     }
     let warnings = Warnings::default();
-    let call = Call { server, request, warnings: &warnings };
+    let call = Call { server, request, warnings: &warnings, rounds: &Rounds::default() };
     for plugin in PLUGINS.iter().filter(|plugin| plugin.handles(request)) {
         plugin.validate(&call, object).await?;
     }

@@ -14,6 +14,7 @@ use crate::{
     admission::{
         AdmissionRequest, Call, Operation, Plugin,
         matching::{self, GROUP},
+        rounds::Sort,
     },
     expressions::{
         authorizer::Asker,
@@ -105,22 +106,22 @@ impl Plugin for MutatingPolicies {
         };
         let bindings = compiled.mutating_bindings.all(&bindings, Binding::new);
         let mut denials = Vec::new();
-        let mut asked: Vec<(&Policy, Value)> = Vec::new();
+        call.rounds.begin(Sort::Policies, object);
+        let mut changed = false;
         for policy in &policies {
-            if run(call, policy, &bindings, object, &mut denials).await? {
-                asked.push((policy, object.clone()));
-            }
+            changed |= run(call, policy, &bindings, object, &mut denials).await?;
         }
-        for (policy, left_as) in asked {
-            if policy.head.spec.text("reinvocationPolicy") == "IfNeeded" && left_as != *object {
-                run(call, policy, &bindings, object, &mut denials).await?;
-            }
+        if changed {
+            // As in upstream, which goes by whether anything was done: the last policy, too, sees
+            // again what it made of the object.
+            call.rounds.changed(Sort::Policies);
         }
+        call.rounds.end(Sort::Policies, object);
         if denials.is_empty() { Ok(()) } else { Err(refusal(call, object, &denials)) }
     }
 }
 
-/// Lets one policy change the object, wherever it counts. Returns whether it counts at all.
+/// Lets one policy change the object, wherever it counts. Returns whether it did anything.
 async fn run(
     call: &Call<'_>,
     policy: &Policy,
@@ -128,7 +129,7 @@ async fn run(
     object: &mut Value,
     denials: &mut Vec<Denial>,
 ) -> Result<bool, Status> {
-    let mut counts = false;
+    let mut changed = false;
     for invocation in invocations(call, &policy.head, bindings, object).await {
         match invocation {
             Err(_) if policy.head.ignore => {}
@@ -136,52 +137,65 @@ async fn run(
                 denials.push(policy.denies(wrong.binding.as_deref(), &wrong.why, false));
             }
             Ok(invocation) => {
-                counts = true;
-                if let Err(why) = invoke(call, policy, &invocation, object).await?
-                    && !policy.head.ignore
-                {
+                let mut failed = None;
+                for params in &invocation.params {
+                    changed |=
+                        invoke(call, policy, &invocation, params, object, &mut failed).await?;
+                }
+                if let Some(why) = failed.filter(|_| !policy.head.ignore) {
                     denials.push(policy.denies(Some(&invocation.binding.name), &why, true));
                 }
             }
         }
     }
-    Ok(counts)
+    Ok(changed)
 }
 
-/// Lets a policy change the object with all its parameters. The inner error is the policy's.
+/// Lets a policy change the object with one of its parameters. Returns whether it did anything.
 async fn invoke(
     call: &Call<'_>,
     policy: &Policy,
     invocation: &Invocation,
+    params: &Value,
     object: &mut Value,
-) -> Result<Result<(), String>, Status> {
+    failed: &mut Option<String>,
+) -> Result<bool, Status> {
     let namespace = namespace(call)?;
-    let mut failed = None;
-    for params in &invocation.params {
-        // What ran before has changed the object.
-        let (now, old) = invocation.view.matched.versions(call, object).await?;
-        let mut now = now;
-        if !holds(call, policy, &invocation.view, (&now, &old), params, &mut failed) {
-            continue;
-        }
-        let mut changed = false;
-        for mutation in &policy.mutations {
-            let view = (&now, &old);
-            let change = wanted(call, policy, mutation, &invocation.view, view, &namespace, params);
-            match change.and_then(|change| apply(&invocation.view, &now, change)) {
-                Ok(Some(new)) => {
-                    now = new;
-                    changed = true;
-                }
-                Ok(None) => {}
-                Err(why) => failed = failed.or(Some(why)),
+    // What ran before has changed the object.
+    let (mut now, old) = invocation.view.matched.versions(call, object).await?;
+    if !holds(call, policy, &invocation.view, (&now, &old), params, failed) {
+        return Ok(false);
+    }
+    let param = &params["metadata"];
+    let (policy_name, binding) = (&policy.head.name, &invocation.binding.name);
+    let id = format!("{policy_name}/{binding}/{}/{}", param.text("namespace"), param.text("name"));
+    if !call.rounds.asks(Sort::Policies, &id) {
+        return Ok(false);
+    }
+    let mut changed = false;
+    for mutation in &policy.mutations {
+        let view = (&now, &old);
+        let change = wanted(call, policy, mutation, &invocation.view, view, &namespace, params);
+        match change.and_then(|change| apply(&invocation.view, &now, change)) {
+            Ok(Some(new)) => {
+                now = new;
+                changed = true;
             }
-        }
-        if changed {
-            *object = stored(call, &invocation.view, now).await?;
+            Ok(None) => {}
+            Err(why) => drop(failed.get_or_insert(why)),
         }
     }
-    Ok(failed.map_or(Ok(()), Err))
+    if changed {
+        let new = stored(call, &invocation.view, now).await?;
+        if new != *object {
+            call.rounds.changed(Sort::Policies);
+            *object = new;
+        }
+    }
+    if policy.head.spec.text("reinvocationPolicy") == "IfNeeded" {
+        call.rounds.asked(Sort::Policies, id);
+    }
+    Ok(changed)
 }
 
 /// An object of the version that a policy has seen, as it is stored.

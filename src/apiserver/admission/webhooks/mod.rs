@@ -2,8 +2,7 @@
 //! is asked about every write that their rules match.
 //!
 //! Mutating ones are asked one after another, by the names of their configurations and in the order
-//! in there, and those that wish so once more if later ones changed the object. Validating ones are
-//! asked all at once.
+//! in there. Validating ones are asked all at once.
 
 mod review;
 
@@ -17,6 +16,7 @@ use serde_json::Value;
 use super::{
     AdmissionRequest, Call, Plugin,
     matching::{self, GROUP, Matched},
+    rounds::Sort,
 };
 use crate::{
     expressions::{
@@ -37,13 +37,22 @@ const CONDITIONS: Scope = Scope { params: false, authorizer: true };
 /// A webhook that is ready to be asked.
 #[derive(Debug)]
 pub(super) struct Hook {
+    /// Unique among the webhooks of all configurations.
+    id: String,
     value: Value,
     conditions: Conditions,
 }
 
 impl Hook {
-    fn new(value: &Value) -> Self {
-        Self { value: value.clone(), conditions: Conditions::compile(value, CONDITIONS) }
+    fn all_of(configuration: &Value) -> Vec<Self> {
+        let of = configuration["metadata"].text("name");
+        let hooks = configuration.list("webhooks").iter().enumerate();
+        let hooks = hooks.map(|(at, value)| Self {
+            id: format!("{of}/{at}/{}", value.text("name")),
+            value: value.clone(),
+            conditions: Conditions::compile(value, CONDITIONS),
+        });
+        hooks.collect()
     }
 
     fn name(&self) -> &str {
@@ -70,17 +79,16 @@ impl Plugin for MutatingWebhooks {
     async fn mutate(&self, call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
         let known = &call.server.compiled.mutating_webhooks;
         let configurations = configured(call, "mutatingwebhookconfigurations", known);
-        let mut asked: Vec<(&Hook, Value)> = Vec::new();
-        for hook in configurations.iter().flat_map(|hooks| hooks.iter()) {
-            if mutate_by(call, hook, object).await? {
-                asked.push((hook, object.clone()));
-            }
+        if configurations.is_empty() {
+            return Ok(());
         }
-        for (hook, left_as) in asked {
-            if hook.value.text("reinvocationPolicy") == "IfNeeded" && left_as != *object {
+        call.rounds.begin(Sort::Webhooks, object);
+        for hook in configurations.iter().flat_map(|hooks| hooks.iter()) {
+            if call.rounds.asks(Sort::Webhooks, &hook.id) {
                 mutate_by(call, hook, object).await?;
             }
         }
+        call.rounds.end(Sort::Webhooks, object);
         Ok(())
     }
 }
@@ -109,9 +117,7 @@ impl Plugin for ValidatingWebhooks {
 /// The webhooks of all configurations of a kind, in the order in which they are asked.
 fn configured(call: &Call<'_>, plural: &str, known: &Revisions<Vec<Hook>>) -> Vec<Arc<Vec<Hook>>> {
     let Some(configurations) = call.list(GROUP, plural) else { return Vec::new() };
-    known.all(&configurations, |configuration| {
-        configuration.list("webhooks").iter().map(Hook::new).collect()
-    })
+    known.all(&configurations, Hook::all_of)
 }
 
 /// Why a webhook's judgement is not to be had, or what it is.
@@ -226,18 +232,36 @@ fn answered(
     }
 }
 
-/// Lets one webhook change `object`. Returns whether it was asked.
-async fn mutate_by(call: &Call<'_>, hook: &Hook, object: &mut Value) -> Result<bool, Status> {
+/// Lets one webhook change `object`.
+async fn mutate_by(call: &Call<'_>, hook: &Hook, object: &mut Value) -> Result<(), Status> {
     let rules = hook.value.list("rules");
-    let Some(matched) = matching::find(call, &hook.value, rules, object)? else {
-        return Ok(false);
-    };
+    let Some(matched) = matching::find(call, &hook.value, rules, object)? else { return Ok(()) };
     let outcome = ask(call, hook, &matched, object).await;
     if matches!(outcome, Outcome::Passed) {
-        return Ok(false);
+        return Ok(());
     }
-    let Some(answer) = answered(call, hook, outcome)? else { return Ok(true) };
-    let Some(patch) = answer.patch else { return Ok(true) };
+    let patch = answered(call, hook, outcome)?.and_then(|answer| answer.patch);
+    if let Some(patch) = patch {
+        let before = object.clone();
+        apply(call, hook, &matched, patch, object).await?;
+        if *object != before {
+            call.rounds.changed(Sort::Webhooks);
+        }
+    }
+    if hook.value.text("reinvocationPolicy") == "IfNeeded" {
+        call.rounds.asked(Sort::Webhooks, hook.id.clone());
+    }
+    Ok(())
+}
+
+/// Does to `object` what a webhook wants done.
+async fn apply(
+    call: &Call<'_>,
+    hook: &Hook,
+    matched: &Matched,
+    patch: Value,
+    object: &mut Value,
+) -> Result<(), Status> {
     if object.is_null() {
         let name = hook.name();
         let why = format!(
@@ -247,22 +271,20 @@ async fn mutate_by(call: &Call<'_>, hook: &Hook, object: &mut Value) -> Result<b
     }
     let failed = |why: &dyn std::fmt::Display| Status::internal(why.to_string());
     let patch = JsonPatch::parse(patch).map_err(|error| failed(&error))?;
-    match &matched.endpoint {
-        Some(endpoint) => {
-            let taken = std::mem::take(object);
-            let mut changed = convert::from_storage(call.server, endpoint, taken).await?;
-            patch.apply(&mut changed).map_err(|error| failed(&error))?;
-            // What the webhook added is held to the schema as what a client sends is.
-            let schema = &endpoint.version().schema;
-            schema.conform(&mut changed).map_err(|error| failed(&error))?;
-            *object = convert::to_storage(call.server, endpoint, changed).await?;
-            if call.request.info.subresource.is_empty() {
-                normalize::default(endpoint, object);
-            }
-        }
-        None => patch.apply(object).map_err(|error| failed(&error))?,
+    let Some(endpoint) = &matched.endpoint else {
+        return patch.apply(object).map_err(|error| failed(&error));
+    };
+    let taken = std::mem::take(object);
+    let mut changed = convert::from_storage(call.server, endpoint, taken).await?;
+    patch.apply(&mut changed).map_err(|error| failed(&error))?;
+    // What the webhook added is held to the schema as what a client sends is.
+    let schema = &endpoint.version().schema;
+    schema.conform(&mut changed).map_err(|error| failed(&error))?;
+    *object = convert::to_storage(call.server, endpoint, changed).await?;
+    if call.request.info.subresource.is_empty() {
+        normalize::default(endpoint, object);
     }
-    Ok(true)
+    Ok(())
 }
 
 /// A kind as webhooks are told of it.
