@@ -29,7 +29,7 @@ pub enum Event {
     Synced,
     /// The server refused or could not be reached. What was told still is the best that is known;
     /// the watch will be tried again.
-    Failed(Status),
+    Failed(Box<Status>),
 }
 
 /// Follows what a request selects.
@@ -115,7 +115,7 @@ impl Follower {
             self.request.since = None;
             return None;
         }
-        Some(Event::Failed(status))
+        Some(Event::Failed(Box::new(status)))
     }
 }
 
