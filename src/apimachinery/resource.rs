@@ -32,8 +32,9 @@ impl GroupVersionKind {
 }
 
 impl fmt::Display for GroupVersionKind {
+    /// `apps/v1, Kind=Deployment`, `/v1, Kind=Pod`: the form of upstream's messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, Kind={}", self.api_version(), self.kind)
+        write!(f, "{}/{}, Kind={}", self.group, self.version, self.kind)
     }
 }
 

@@ -56,6 +56,9 @@ pub struct Details {
     /// When to try again, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u32>,
+    /// Whether they are there though nothing is in them.
+    #[serde(skip)]
+    pub empty: bool,
 }
 
 impl Details {
@@ -66,6 +69,7 @@ impl Details {
             && self.uid.is_empty()
             && self.causes.is_empty()
             && self.retry_after_seconds.is_none()
+            && !self.empty
     }
 
     fn of(resource: &GroupResource, name: &str) -> Self {
@@ -104,6 +108,14 @@ impl Status {
             details: Details::default(),
             metadata: json!({}),
         }
+    }
+
+    /// What upstream's router and its answers without a text of their own are made by
+    /// (`NewGenericServerResponse`): the details are there, and empty.
+    pub fn generic(code: u16, reason: &str, message: impl Into<String>) -> Self {
+        let mut status = Self::failure(code, reason, message);
+        status.details.empty = true;
+        status
     }
 
     /// A success that has no object to return, as an immediate deletion answers.
@@ -146,10 +158,7 @@ impl Status {
 
     /// 404 for a path that names no resource.
     pub fn unknown_resource() -> Self {
-        let mut status =
-            Self::failure(404, "NotFound", "the server could not find the requested resource");
-        status.details.causes.clear();
-        status
+        Self::generic(404, "NotFound", "the server could not find the requested resource")
     }
 
     /// 405: the resource does not do this.
@@ -269,8 +278,8 @@ impl Status {
     }
 
     /// 504: the deadline passed.
-    pub fn timeout(message: impl Into<String>) -> Self {
-        Self::failure(504, "Timeout", message)
+    pub fn timeout(message: impl fmt::Display) -> Self {
+        Self::failure(504, "Timeout", format!("Timeout: {message}"))
     }
 
     /// Whether this is a failure of the given reason.

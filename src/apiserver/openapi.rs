@@ -67,7 +67,9 @@ pub async fn answer(
     let Some(wanted) = rest.strip_prefix("v3/") else { return Ok(not_found()) };
     let wanted_owned = wanted.to_owned();
     let found = render(server, move |documents| documents.v3(&wanted_owned)).await?;
-    let Some((bytes, tag)) = found else { return Ok(not_found()) };
+    let Some((bytes, tag)) = found else {
+        return Ok(with_type(StatusCode::NOT_FOUND, Vec::new(), "text/plain"));
+    };
     match query.text("hash") {
         // The document of a hash never changes; an outdated hash leads to the present one.
         Some(asked) if asked != tag => {

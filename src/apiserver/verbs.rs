@@ -1,7 +1,7 @@
 //! Which room answers a request on a resource.
 
 use apimachinery::Status;
-use http::request::Parts;
+use http::{Method, request::Parts};
 
 use crate::{
     http::{body::Response, decode::Payload},
@@ -23,6 +23,13 @@ pub async fn dispatch(
 ) -> Result<Response, Status> {
     let info = call.info;
     let resource = call.resource();
+    if &*info.verb == "proxy" {
+        return Err(Status::unknown_resource());
+    }
+    // A HEAD is authorized as a GET, but only what is proxied answers one.
+    if parts.method == Method::HEAD && &*info.subresource != "proxy" {
+        return Err(unsupported());
+    }
     // A namespaced path to a cluster-scoped resource is no path of the API, nor is an object of a
     // namespaced resource without its namespace.
     let namespaced_path = !info.namespace.is_empty() && resource.plural() != "namespaces";
@@ -50,6 +57,11 @@ pub async fn dispatch(
     }
     if !call.rest.path.is_empty() {
         return Err(Status::unknown_resource());
+    }
+    // All namespaces at once can be read, and nothing else.
+    let everywhere = resource.namespaced && info.namespace.is_empty();
+    if everywhere && matches!(&*info.verb, "create" | "deletecollection") {
+        return Err(unsupported());
     }
     let nameless = info.name.is_empty() && matches!(&*info.verb, "get" | "update" | "patch");
     if !call.endpoint.version().facts.verbs.contains(&info.verb) || nameless {
@@ -82,5 +94,5 @@ pub async fn dispatch(
 /// 405. Upstream's router answers it for what no handler is installed for.
 fn unsupported() -> Status {
     let message = "the server does not allow this method on the requested resource";
-    Status::failure(405, "MethodNotAllowed", message)
+    Status::generic(405, "MethodNotAllowed", message)
 }

@@ -1,7 +1,6 @@
 //! Schedules of CronJobs: five fields or a descriptor, as `github.com/robfig/cron/v3` reads them
 //! in its standard form, in time zones that come with the binary.
 
-mod duration;
 mod fields;
 mod zone;
 
@@ -152,9 +151,10 @@ fn descriptor(text: &str) -> Result<Times, ParseError> {
             let Some(period) = other.strip_prefix("@every ") else {
                 return Err(ParseError(format!("unrecognized descriptor: {text}")));
             };
-            let period = duration::parse(period)
+            let period = apimachinery::time::parse_duration(period)
                 .map_err(|why| ParseError(format!("failed to parse duration {text}: {why}")))?;
-            return Ok(Times::Every(SignedDuration::from_secs(period.as_secs().max(1))));
+            let seconds = SignedDuration::from_nanos(period).as_secs();
+            return Ok(Times::Every(SignedDuration::from_secs(seconds.max(1))));
         }
     };
     Schedule::fields(fields)

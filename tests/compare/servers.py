@@ -41,11 +41,11 @@ class Server:
         file.close()
         return file.name
 
-    def ask(self, method, path, body=None, content="application/json"):
+    def ask(self, method, path, body=None, content="application/json", accept="application/json"):
         """The code and the document that the server answers with."""
-        if body is not None and not isinstance(body, (bytes, str)):
+        if body is not None and not isinstance(body, str):
             body = json.dumps(body)
-        headers = dict(self.headers, Accept="application/json")
+        headers = dict(self.headers, Accept=accept)
         if body is not None:
             headers["Content-Type"] = content
         for attempt in (1, 2):
@@ -53,7 +53,7 @@ class Server:
                 self.local.connection = http.client.HTTPSConnection(
                     self.host, self.port, context=self.tls, timeout=60)
             try:
-                self.local.connection.request(method, path, body, headers)
+                self.local.connection.request(method, path, body and body.encode(), headers)
                 answer = self.local.connection.getresponse()
                 text = answer.read()
                 break

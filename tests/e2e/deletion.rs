@@ -130,3 +130,13 @@ fn a_deletion_meant_for_another_object_of_the_name_is_a_conflict() {
     let (code, _) = space.request("DELETE", "/configmaps?fieldSelector=metadata.name%3Done", &[]);
     assert_eq!((code, space.names(&["configmaps"])), (200, vec!["kube-root-ca.crt".to_owned()]));
 }
+
+#[test]
+fn nothing_is_deleted_in_all_namespaces_at_once() {
+    let space = SHARED.space("everywhere");
+    space.kubectl(&["create", "configmap", "kept"]).stdout();
+    let refused = space.kubectl(&["delete", "--raw", "/api/v1/configmaps"]).result();
+    let said = refused.unwrap_err();
+    assert!(said.contains("the server does not allow this method"), "{said}");
+    space.kubectl(&["get", "configmap", "kept"]).stdout();
+}

@@ -15,7 +15,7 @@ use super::set::Set;
 use super::types::Type;
 use super::validate::validate;
 use super::{FieldManager, last_applied};
-use crate::schema::Schema;
+use crate::{GroupVersionKind, schema::Schema};
 
 /// The manager of everything that an object had before its fields were tracked.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -74,7 +74,7 @@ fn check_kind(request: &FieldManager<'_>, config: &Value) -> Result<(), ApplyErr
     let text = |field: &str| config.get(field).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
     if version != request.group_version || kind != request.kind {
-        let shown = gvk(version, kind);
+        let shown = GroupVersionKind::from_api_version(version, kind);
         return Err(ApplyError::BadRequest(format!("invalid object type: {shown}")));
     }
     let given = config.get("metadata").and_then(|metadata| metadata.get("managedFields"));
@@ -91,16 +91,9 @@ fn check_kind(request: &FieldManager<'_>, config: &Value) -> Result<(), ApplyErr
             "failed to create typed patch object ({}/{}; {}): {why}",
             metadata("namespace"),
             metadata("name"),
-            gvk(version, kind)
+            GroupVersionKind::from_api_version(version, kind)
         ))
     })
-}
-
-/// Group, version and kind as upstream prints them: `apps/v1, Kind=Deployment`.
-fn gvk(version: &str, kind: &str) -> String {
-    let slash =
-        if version.contains('/') || version.is_empty() && kind.is_empty() { "" } else { "/" };
-    format!("{slash}{version}, Kind={kind}")
 }
 
 fn before_first_apply(

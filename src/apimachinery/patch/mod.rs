@@ -36,7 +36,7 @@ impl From<PatchError> for Status {
             PatchError::TooLarge(_) => {
                 Status::failure(413, "RequestEntityTooLarge", error.to_string())
             }
-            PatchError::Unprocessable(_) => Status::failure(
+            PatchError::Unprocessable(_) => Status::generic(
                 422,
                 "Invalid",
                 "the server rejected our request due to an error in our request",

@@ -28,6 +28,9 @@ impl Authenticator {
                 "user": user_info(&super::authenticated(user)),
                 "audiences": meant,
             }),
+            Err(_) if !self.tokens.issued(token) => {
+                json!({ "user": {}, "error": "invalid bearer token" })
+            }
             Err(why) => json!({ "user": {}, "error": format!("[invalid bearer token, {why}]") }),
         };
         review["status"] = status;

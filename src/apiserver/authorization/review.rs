@@ -34,8 +34,8 @@ impl Authorizer {
         let local = info.resource == "localsubjectaccessreviews";
         let errors = validate(&review, own, local);
         if !errors.is_empty() {
-            let kind = review["kind"].as_str().unwrap_or_default();
-            let kind = GroupVersionKind::new("authorization.k8s.io", "v1", kind);
+            // Upstream takes the kind from the decoded object, where it is always empty.
+            let kind = GroupVersionKind::new("authorization.k8s.io", "v1", "");
             return Err(Status::invalid(&kind, "", &errors));
         }
         if local && review["metadata"]["namespace"] != *info.namespace {

@@ -52,7 +52,8 @@ pub fn answer(
     };
     let Some(value) = value else {
         let group = rest.first().copied().unwrap_or_default();
-        let known = root == "apis" && rest.len() == 2 && table.has_group(group);
+        // A group that is served answers for all that is below it.
+        let known = root == "api" || rest.len() == 2 && table.has_group(group);
         return if known { Err(Status::unknown_resource()) } else { Ok(not_found()) };
     };
     Ok(respond(StatusCode::OK, Format { target: accept::Target::Object, ..format }, &value))

@@ -123,8 +123,7 @@ fn environments(server: &Shared, spec: &Value) -> Vec<(String, Env)> {
         let Some(of) = schema_type::of(&version.schema, &version.gvk.kind) else { continue };
         let env = base.clone().with("object", of.clone()).with("oldObject", of);
         let env = Variables::compile_in(spec, &env).declare(env);
-        let kind = format!("{}, Kind={}", version.gvk.api_version(), version.gvk.kind);
-        found.push((kind, env));
+        found.push((version.gvk.to_string(), env));
     }
     found
 }

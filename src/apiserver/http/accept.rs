@@ -92,11 +92,13 @@ pub struct Offer {
     pub protobuf: bool,
     /// Whether it can be turned into another [`Target`]: what is not stored cannot.
     pub targets: bool,
+    /// Whether it can be followed: it is named then what streams can be had.
+    pub streams: bool,
 }
 
 impl Offer {
     /// Objects that are no resource: Status, discovery documents.
-    pub const PLAIN: Self = Self { protobuf: false, targets: true };
+    pub const PLAIN: Self = Self { protobuf: false, targets: true, streams: false };
 }
 
 /// Reads the request's `Accept` header.
@@ -114,9 +116,10 @@ pub fn negotiate(headers: &HeaderMap, query: &Query<'_>, offer: Offer) -> Result
             return Status::not_acceptable(supported);
         }
         // Upstream's router refuses what no handler could make, in words of its own.
-        let list = supported.join(", ");
+        let streams = if offer.streams { &SUPPORTED_STREAMS[..] } else { &[] };
+        let list = [supported, streams].concat().join(", ");
         let message = format!("406: Not Acceptable\n\nAvailable representations: {list}");
-        Status::failure(406, "NotAcceptable", message)
+        Status::generic(406, "NotAcceptable", message)
     })?;
     format.pretty |= wants_pretty(headers, query);
     Ok(format)
@@ -219,7 +222,7 @@ impl Clause<'_> {
 mod tests {
     use super::*;
 
-    const ALL: Offer = Offer { protobuf: true, targets: true };
+    const ALL: Offer = Offer { protobuf: true, targets: true, streams: false };
 
     fn check(accept: &str, media: Media, target: Target) {
         let format = choose(accept, ALL).unwrap();

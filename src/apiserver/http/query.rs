@@ -51,6 +51,18 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Checks the `timeout` that a client gives a request. It need not be kept: nothing here takes as
+/// long as a client would wait.
+///
+/// # Errors
+/// 400 when it is no duration.
+pub fn check_timeout(query: &Query<'_>) -> Result<(), Status> {
+    let Some(text) = query.text("timeout") else { return Ok(()) };
+    apimachinery::time::parse_duration(text).map(drop).map_err(|error| {
+        Status::bad_request(format!("invalid timeout specified in the request URL - {error}"))
+    })
+}
+
 /// Decodes percent escapes; bytes that are not UTF-8 become replacement characters. In a query a
 /// plus sign is a space.
 pub fn decode(text: &str, plus: bool) -> Cow<'_, str> {

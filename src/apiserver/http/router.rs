@@ -59,6 +59,9 @@ pub async fn handle(server: &Shared, user: &UserInfo, mut parts: Parts, body: Pa
     let query = Query::parse(uri.query().unwrap_or_default());
     let (info, rest) = info::request_info(&parts.method, &path, &query);
     let remote = server.aggregator.find(&path);
+    if let Err(status) = query::check_timeout(&query) {
+        return refuse(&parts.headers, &query_text(&uri), &status);
+    }
     let result = match (server.authorizer.check(user, &info), remote) {
         (Err(status), _) => Err(status),
         (Ok(()), Some(remote)) => aggregator::answer(server, &remote, user, &mut parts, body).await,
@@ -108,6 +111,7 @@ async fn resource(
     let offer = Offer {
         protobuf: !endpoint.resource.is_custom(),
         targets: endpoint.resource.collection.is_some(),
+        streams: matches!(&*info.verb, "list" | "watch"),
     };
     let headers = std::mem::take(&mut parts.headers);
     let format = match accept::negotiate(&headers, query, offer) {

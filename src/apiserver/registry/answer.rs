@@ -222,8 +222,8 @@ impl Representation {
             Target::MetadataList => {
                 return Err(not_acceptable(&format!(
                     "you requested PartialObjectMetadataList, but the requested object is not a \
-                     list ({})",
-                    self.endpoint.version().gvk.kind
+                     list (*{})",
+                    self.go_type(&self.endpoint.version().gvk.kind)
                 )));
             }
             Target::Table => {
@@ -232,6 +232,15 @@ impl Representation {
             }
         };
         self.encode(value)
+    }
+
+    /// What upstream holds an object, or a list of them, in.
+    fn go_type(&self, kind: &str) -> String {
+        match (self.endpoint.resource.is_custom(), kind.ends_with("List")) {
+            (false, _) => normalize::internal_type(&self.endpoint.version().gvk.group, kind),
+            (true, true) => "unstructured.UnstructuredList".to_owned(),
+            (true, false) => "unstructured.Unstructured".to_owned(),
+        }
     }
 
     /// A finished value: of the endpoint's kind, or one of the meta kinds.

@@ -14,12 +14,8 @@ use crate::registry::{
 /// 404 when it is not there.
 pub fn get(call: &Call<'_>) -> Result<Answer, Status> {
     if let Some(text) = call.query.text("resourceVersion") {
-        let asked: u64 = text.parse().map_err(|_| {
-            // A list answers 400 here; upstream's storage tells the two apart.
-            let why = invalid_revision(text).message;
-            let why = why.trim_start_matches("invalid resource version: ");
-            Status::failure(500, "", why)
-        })?;
+        let asked: u64 =
+            text.parse().map_err(|_| Status::failure(500, "", invalid_revision(text)))?;
         let current = call.server.store.revision();
         if asked > current {
             return Err(future_revision(asked, current));

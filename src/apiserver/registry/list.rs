@@ -28,12 +28,12 @@ pub async fn list(call: &Call<'_>, options: &ListOptions) -> Result<Answer, Stat
     let selection = Selection::new(&call.endpoint, call.namespace(), &call.info.name, options)?;
     let mut after = None;
     let snapshot = if !options.continue_token.is_empty() {
+        let position = Position::decode(&options.continue_token)?;
         if options.revision.is_some_and(|revision| revision != 0) {
             return Err(Status::bad_request(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let position = Position::decode(&options.continue_token)?;
         let snapshot = match position.revision {
             Some(revision) => {
                 collection.snapshot_at(revision).ok_or_else(|| page::expired(&position.after))?

@@ -195,8 +195,14 @@ async fn replace(
             kind.kind = call.group_resource().resource.clone();
             return Err(Status::invalid(&kind, name, &[error]));
         }
-        given if given.parse() == Ok(current.revision) => {}
-        _ => return Err(Status::modified(call.group_resource(), name)),
+        given => match given.parse::<u64>() {
+            Ok(revision) if revision == current.revision => {}
+            Ok(_) => return Err(Status::modified(call.group_resource(), name)),
+            Err(_) => {
+                let why = format!("strconv.ParseUint: parsing {given:?}: invalid syntax");
+                return Err(Status::failure(500, "", why));
+            }
+        },
     }
 
     metadata::keep_system_fields(old, &mut new);

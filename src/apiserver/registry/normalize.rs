@@ -30,6 +30,9 @@ fn looks_like_json(body: &[u8]) -> bool {
     body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
 }
 
+/// What upstream reads the kind of a body into, as its decoder names it.
+const TYPE_META: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
 /// Reads an object of `kind`: what its schema does not know is dropped, the rest made canonical.
 ///
 /// # Errors
@@ -40,14 +43,15 @@ pub fn object(
     kind: &GroupVersionKind,
     schema: &Schema,
 ) -> Result<Decoded, Status> {
-    let unreadable = |why: &str| {
+    let unrecognized = |why: &str| {
         Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; \
-             json parse error: {why} ({})",
+            "the object provided is unrecognized (must be of type {}): {why} ({})",
             kind.kind,
             summary(body)
         ))
     };
+    let unreadable =
+        |why: &str| unrecognized(&format!("couldn't get version/kind; json parse error: {why}"));
     let mistyped = |why: &str| {
         Status::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {why}",
@@ -56,13 +60,20 @@ pub fn object(
     };
     let judge = |error: DecodeError| match error {
         DecodeError::Malformed(why) => unreadable(&why),
-        DecodeError::Type(why) => mistyped(&why),
+        DecodeError::Type(why) => match why.split_once(" into Go value of type ") {
+            // Upstream looks for the kind first, and finds no object to look into.
+            Some((what, _)) if !looks_like_json(body) => {
+                unreadable(&format!("{what} into Go value of type {TYPE_META}"))
+            }
+            _ => mistyped(&why),
+        },
     };
+    let body = if body.trim_ascii() == b"null" { b"{}" } else { body };
     let mut decoded = match media {
         Media::Protobuf => {
             let expected = kind.api_version();
             let envelope =
-                proto::Envelope::open(body).map_err(|error| unreadable(&error.to_string()))?;
+                proto::Envelope::open(body).map_err(|error| unrecognized(&error.to_string()))?;
             check_names(envelope.api_version, envelope.kind, kind)?;
             let value = proto::decode_object(body, Some((&expected, &kind.kind)))
                 .map_err(|error| mistyped(&error.to_string()))?;
@@ -75,6 +86,10 @@ pub fn object(
         }
         _ => schema.decode_json(body).map_err(judge)?,
     };
+    let api_version = decoded.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    if api_version.matches('/').count() > 1 {
+        return Err(unrecognized(&format!("unexpected GroupVersion string: {api_version}")));
+    }
     check_kind(&mut decoded.value, kind)?;
     Ok(decoded)
 }
@@ -114,15 +129,19 @@ fn check_names(api_version: &str, given: &str, kind: &GroupVersionKind) -> Resul
              ({expected})"
         )));
     } else {
-        // Go's package of the internal types is named after the group's first label.
-        let package = kind.group.split('.').next().filter(|p| !p.is_empty()).unwrap_or("core");
-        let kind = &kind.kind;
-        format!("converting ({version}.{given}) to ({package}.{kind}): unknown conversion")
+        let internal = internal_type(&kind.group, &kind.kind);
+        format!("converting ({version}.{given}) to ({internal}): unknown conversion")
     };
     Err(Status::bad_request(format!(
         "{given} in version {version:?} cannot be handled as a {}: {why}",
         kind.kind
     )))
+}
+
+/// A kind as Go names its internal type: the package is called after the group's first label.
+pub fn internal_type(group: &str, kind: &str) -> String {
+    let package = group.split('.').next().filter(|package| !package.is_empty()).unwrap_or("core");
+    format!("{package}.{kind}")
 }
 
 /// Makes sure that `object` says to be of `kind`, which it may leave out.
@@ -152,7 +171,9 @@ pub fn delete_options(media: Media, body: &[u8]) -> Result<Value, Status> {
         return proto::decode_object(body, Some(("v1", "DeleteOptions")))
             .map_err(|error| Status::bad_request(error.to_string()));
     }
-    free(media, body).map(|decoded| decoded.value).map_err(Status::bad_request)
+    free(media, body).map(|decoded| decoded.value).map_err(|why| {
+        Status::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+    })
 }
 
 /// Fills in the defaults: those of the schema, then those of the kind. `object` is of the stored

@@ -324,6 +324,9 @@ impl ListOptions {
                 } else if !continue_token.is_empty() {
                     forbid("resourceVersionMatch", CONTINUED);
                 }
+            } else if matches!(version, "" | "0") && !continue_token.is_empty() {
+                // Such a watch begins with what exists, as if that had been asked for.
+                forbid("resourceVersionMatch", CONTINUED);
             }
         } else {
             if !matching.is_empty() {
@@ -360,7 +363,15 @@ impl ListOptions {
         }
         let revision = match version {
             "" => None,
-            text => Some(text.parse().map_err(|_| invalid_revision(text))?),
+            text => Some(text.parse().map_err(|_| {
+                let why = invalid_revision(text);
+                // Of all reads only a list makes a bad request of it.
+                if watch {
+                    Status::failure(500, "", why)
+                } else {
+                    Status::bad_request(format!("invalid resource version: {why}"))
+                }
+            })?),
         };
         let limit = query.number("limit")?.unwrap_or(0);
         let timeout = query.number("timeoutSeconds")?;
@@ -379,13 +390,11 @@ impl ListOptions {
     }
 }
 
-/// 400 of a resourceVersion that is no number. Upstream parses it in the storage layer.
-pub fn invalid_revision(text: &str) -> Status {
-    let mut status = Status::bad_request(format!(
-        "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-    ));
-    status.details.causes.clear();
-    status
+/// What upstream's storage says of a resourceVersion that is no number.
+pub fn invalid_revision(text: &str) -> String {
+    format!(
+        "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+    )
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ fn form(call: &Call<'_>) -> Result<Form, Status> {
     let name = text.unwrap_or("").split(';').next().unwrap_or("").trim();
     known.clone().find(|(media, _)| *media == name).map(|(_, form)| *form).ok_or_else(|| {
         // Upstream's router answers before its handler could name what is supported.
-        Status::failure(415, "UnsupportedMediaType", "415: Unsupported Media Type")
+        Status::generic(415, "UnsupportedMediaType", "415: Unsupported Media Type")
     })
 }
 
@@ -72,8 +72,7 @@ pub async fn patch(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
         let Some(old) = old else {
             return Err(Status::not_found(call.group_resource(), &call.info.name));
         };
-        let mut object =
-            patcher.apply(call, old.clone(), &version.schema, &version.gvk, &options)?;
+        let mut object = patcher.apply(call, old, &version.schema, &version.gvk, &options)?;
         check_identity(call, &mut object)?;
         Ok(object)
     })
@@ -113,20 +112,48 @@ impl Patcher {
         Ok((Self { form, document: decoded.value, strict: decoded.strict }, options))
     }
 
-    /// The patched `object`, which is of this kind and schema.
+    /// `object`, which is of this kind and schema, with the patch.
     ///
     /// # Errors
     /// 400 or 422 for a patch that does not fit.
     pub fn apply(
         &self,
         call: &Call<'_>,
-        mut object: Value,
+        object: &Value,
         schema: &Schema,
         kind: &GroupVersionKind,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         let mut strict = self.strict.clone();
-        let document = self.document.clone();
+        let mut patched = self.patch(object, schema, &mut strict)?;
+        normalize::check_kind(&mut patched, kind)?;
+        let invalid = |why: &str| {
+            // As it was before the schema was held against it.
+            let shown = match self.form {
+                Form::Strategic => Ok(self.document.clone()),
+                _ => self.patch(object, schema, &mut Vec::new()),
+            };
+            let shown = shown.unwrap_or_default().to_string();
+            let error = FieldError::invalid(&Path::root("patch"), shown, why);
+            Status::invalid(&GroupVersionKind::new("", "", ""), "", &[error])
+        };
+        match schema.conform(&mut patched) {
+            Ok(found) => strict.extend(found),
+            Err(error) => return Err(invalid(&error.to_string())),
+        }
+        call.report(strict, options.field_validation, |why| {
+            invalid(&format!("strict decoding error: {why}"))
+        })?;
+        Ok(patched)
+    }
+
+    fn patch(
+        &self,
+        object: &Value,
+        schema: &Schema,
+        strict: &mut Vec<String>,
+    ) -> Result<Value, Status> {
+        let (mut object, document) = (object.clone(), self.document.clone());
         match self.form {
             Form::Json => {
                 let mut patch = patch::json::JsonPatch::parse(document)?;
@@ -136,18 +163,6 @@ impl Patcher {
             Form::Strategic => patch::strategic::apply(schema, &mut object, document)?,
             Form::Merge | Form::Apply => patch::merge::apply(&mut object, document)?,
         }
-        normalize::check_kind(&mut object, kind)?;
-        let invalid = |object: &Value, why: &str| {
-            let error = FieldError::invalid(&Path::root("patch"), object.to_string(), why);
-            Status::invalid(&GroupVersionKind::new("", "", ""), "", &[error])
-        };
-        match schema.conform(&mut object) {
-            Ok(found) => strict.extend(found),
-            Err(error) => return Err(invalid(&object, &error.to_string())),
-        }
-        call.report(strict, options.field_validation, |why| {
-            invalid(&object, &format!("strict decoding error: {why}"))
-        })?;
         Ok(object)
     }
 }

@@ -1,6 +1,7 @@
 //! Update: an object replaced by what a PUT sends.
 
 use apimachinery::Status;
+use serde_json::Value;
 
 use crate::{
     http::decode::Payload,
@@ -23,16 +24,7 @@ pub async fn update(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
     let mut object =
         call.read_object(body, options.field_validation, &version.gvk, &version.schema).await?;
     let name = &call.info.name;
-    if metadata::name(&object) != name {
-        let given = metadata::name(&object);
-        return Err(Status::bad_request(if given.is_empty() {
-            format!(
-                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-            )
-        } else {
-            format!("the name of the object ({given}) does not match the name on the URL ({name})")
-        }));
-    }
+    check_name(&object, name)?;
     metadata::match_namespace(&mut object, call.namespace())?;
     let change = Change {
         kind: Kind::Update,
@@ -42,4 +34,20 @@ pub async fn update(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
         manager: Some(call.manager(&options)),
     };
     modify::modify(call, name, &change, |_| Ok(object.clone())).await
+}
+
+/// What a PUT sends has to say what it is.
+///
+/// # Errors
+/// 400 when it has no name, or another than that of the path.
+pub fn check_name(object: &Value, name: &str) -> Result<(), Status> {
+    match metadata::name(object) {
+        given if given == name => Ok(()),
+        "" => Err(Status::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        ))),
+        given => Err(Status::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        ))),
+    }
 }

@@ -1,6 +1,6 @@
 //! Resources that are questions: an object comes in, goes out with a status, and is forgotten.
 
-use apimachinery::Status;
+use apimachinery::{GroupResource, Status};
 use serde_json::json;
 
 use super::binding;
@@ -58,6 +58,7 @@ fn component_statuses(call: &Call<'_>) -> Result<Answer, Status> {
     }
     match call.info.name.as_str() {
         "etcd-0" => Ok(Answer::ok(Content::Other(entry))),
-        name => Err(Status::not_found(call.group_resource(), name)),
+        // Upstream says it in the singular, here alone.
+        name => Err(Status::not_found(&GroupResource::new("", "componentstatus"), name)),
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         convert, get, metadata,
         modify::{self, Change, Kind, stored_value},
         options::WriteOptions,
-        patch,
+        patch, update,
     },
 };
 
@@ -116,13 +116,14 @@ pub async fn scale(call: &Call<'_>, body: Payload) -> Result<Answer, Status> {
             let options = WriteOptions::parse(call.query, "UpdateOptions")?;
             let scale =
                 call.read_object(body, options.field_validation, &kind(), &scale_schema()?).await?;
+            update::check_name(&scale, name)?;
             write(call, &options, &paths, |_| Ok(scale.clone())).await
         }
         _ => {
             let (patcher, options) = patch::Patcher::read(call, body).await?;
             let schema = scale_schema()?;
             write(call, &options, &paths, |current| {
-                patcher.apply(call, current, &schema, &kind(), &options)
+                patcher.apply(call, &current, &schema, &kind(), &options)
             })
             .await
         }

@@ -1,6 +1,6 @@
 //! The parameters that a binding gives its policy.
 
-use apimachinery::{Key, Object, selector::labels::Selector};
+use apimachinery::{GroupVersionKind, Key, Object, selector::labels::Selector};
 use serde_json::Value;
 
 use super::{super::Call, Binding};
@@ -25,11 +25,8 @@ impl Kind {
         match call.server.resources.table().kind(group, version, kind) {
             Some(endpoint) => Ok(Some(Self(endpoint.clone()))),
             None => {
-                let name = match group {
-                    "" => format!("/{version}, Kind={kind}"),
-                    group => format!("{group}/{version}, Kind={kind}"),
-                };
-                Err(format!("failed to find resource referenced by paramKind: '{name}'"))
+                let kind = GroupVersionKind::new(group, version, kind);
+                Err(format!("failed to find resource referenced by paramKind: '{kind}'"))
             }
         }
     }

@@ -32,8 +32,8 @@ impl Representation {
         let Format { media, pretty, target, .. } = self.format;
         match (media, target) {
             (Media::Json, Target::Metadata) if !pretty => Err(not_acceptable(&format!(
-                "you requested PartialObjectMetadata, but the requested object is a list ({})",
-                self.endpoint.version().facts.list_kind
+                "you requested PartialObjectMetadata, but the requested object is a list (*{})",
+                self.go_type(&self.endpoint.version().facts.list_kind)
             ))),
             (Media::Json, Target::Object) if !pretty => Ok(self.json(&list)),
             (Media::Json, Target::MetadataList) if !pretty => self.json_metadata(&list),
