@@ -126,6 +126,13 @@ impl Status {
         status
     }
 
+    /// A success of a create that makes no object: a binding, an eviction.
+    pub fn created() -> Self {
+        let mut status = Self::failure(201, "", "");
+        "Success".clone_into(&mut status.status);
+        status
+    }
+
     fn about(mut self, resource: &GroupResource, name: &str) -> Self {
         self.details = Details::of(resource, name);
         self
@@ -301,7 +308,8 @@ impl Status {
         if !self.details.is_empty() {
             value["details"] = json!(self.details);
         }
-        if self.status == "Failure" {
+        // Of successes those of creates tell their code.
+        if self.status == "Failure" || self.code == 201 {
             value["code"] = json!(self.code);
         }
         value

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use apimachinery::{Object, Status};
+use apimachinery::{
+    GroupVersionKind, Object, Status,
+    field::{FieldError, Path},
+};
 use serde_json::Value;
 
 use crate::{
@@ -15,6 +18,7 @@ const PORT: u16 = 10250;
 
 /// Where the log of a container is; nothing while its pod has no node.
 pub(super) fn log(call: &Call<'_>) -> Result<Option<Target>, Status> {
+    check_log_options(call)?;
     let pod = pod(call)?;
     let container = container(call, &pod)?;
     let Some(node) = node_of(&pod) else { return Ok(None) };
@@ -29,13 +33,39 @@ pub(super) fn log(call: &Call<'_>) -> Result<Option<Target>, Status> {
             push(&mut query, name, &number.to_string());
         }
     }
-    for name in ["sinceTime", "stream"] {
-        if let Some(text) = call.query.text(name) {
-            push(&mut query, name, text);
-        }
+    if let Some(text) = call.query.text("sinceTime") {
+        push(&mut query, "sinceTime", text);
     }
     let path = format!("/containerLogs/{}/{}/{container}", call.info.namespace, call.info.name);
     target(call, node, &path, &query).map(Some)
+}
+
+/// Upstream's `ValidatePodLogOptions`.
+fn check_log_options(call: &Call<'_>) -> Result<(), Status> {
+    let mut errors = Vec::new();
+    for (name, least, why) in [
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+        ("sinceSeconds", 1, "must be greater than 0"),
+    ] {
+        if let Some(number) = call.query.number(name)?.filter(|number| *number < least) {
+            errors.push(FieldError::invalid(&Path::root(name), number, why));
+        }
+    }
+    let has = |name| call.query.text(name).is_some();
+    if has("sinceSeconds") && has("sinceTime") {
+        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        errors.push(FieldError::forbidden(&Path::root(""), why));
+    }
+    if has("stream") {
+        // KEP-3288 is off by default.
+        errors.push(FieldError::forbidden(&Path::root("stream"), "may not be specified"));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let kind = GroupVersionKind::new("", "v1", "PodLogOptions");
+    Err(Status::invalid(&kind, &call.info.name, &errors))
 }
 
 /// Where exec, attach and port-forward go.

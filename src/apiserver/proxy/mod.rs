@@ -39,7 +39,7 @@ pub async fn answer(call: &Call<'_>, parts: &mut Parts, body: Payload) -> Result
     match (resource, subresource) {
         ("pods", "log") => {
             let Some(target) = kubelet::log(call)? else {
-                return Ok(crate::http::router::text(StatusCode::OK, String::new()));
+                return Ok(crate::http::router::text(StatusCode::NO_CONTENT, String::new()));
             };
             if forward::is_upgrade(call.headers) {
                 return websocket::stream(call, parts, target).await;

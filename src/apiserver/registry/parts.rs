@@ -25,11 +25,13 @@ pub fn keep(resource: &Resource, subresource: &str, old: &Value, new: &mut Value
         "ephemeralcontainers" => {
             let containers = new["spec"].get("ephemeralContainers").cloned();
             keep_all_but(resource, "", old, new);
+            keep_metadata(old, new);
             set(new, "spec", "ephemeralContainers", containers);
         }
         "resize" => {
             let wanted = new["spec"].take();
             keep_all_but(resource, "", old, new);
+            keep_metadata(old, new);
             for list in ["containers", "initContainers"] {
                 resize(&wanted[list], &mut new["spec"][list]);
             }
@@ -99,12 +101,17 @@ fn keep_all_but(resource: &Resource, part: &str, old: &Value, new: &mut Value) {
         copy(old, new, &name);
     }
     if resource.is_custom() {
-        let managed = new["metadata"].get("managedFields").cloned();
-        let version = new["metadata"].get("resourceVersion").cloned();
-        copy(old, new, "metadata");
-        set(new, "metadata", "managedFields", managed);
-        set(new, "metadata", "resourceVersion", version);
+        keep_metadata(old, new);
     }
+}
+
+/// Keeps what users write into the metadata.
+fn keep_metadata(old: &Value, new: &mut Value) {
+    let managed = new["metadata"].get("managedFields").cloned();
+    let version = new["metadata"].get("resourceVersion").cloned();
+    copy(old, new, "metadata");
+    set(new, "metadata", "managedFields", managed);
+    set(new, "metadata", "resourceVersion", version);
 }
 
 /// Whether a write changes what `metadata.generation` counts: everything but metadata, and but the

@@ -80,13 +80,7 @@ pub(super) async fn bind(call: &Call<'_>, body: Payload) -> Result<Answer, Statu
         Ok(true)
     })
     .await?;
-    Ok(Answer::created(Content::Status(success())))
-}
-
-fn success() -> Status {
-    let mut status = Status::failure(201, "", "");
-    "Success".clone_into(&mut status.status);
-    status
+    Ok(Answer::created(Content::Status(Status::created())))
 }
 
 fn validate(binding: &Value) -> Result<(), Status> {

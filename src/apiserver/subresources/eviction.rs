@@ -67,9 +67,7 @@ pub(super) async fn evict(call: &Call<'_>, body: Payload) -> Result<Answer, Stat
         }
     }
     remove(call, &pod, delete, guard).await?;
-    let mut status = Status::failure(201, "", "");
-    "Success".clone_into(&mut status.status);
-    Ok(Answer::created(Content::Status(status)))
+    Ok(Answer::created(Content::Status(Status::created())))
 }
 
 fn find(call: &Call<'_>) -> Result<Arc<Object>, Status> {

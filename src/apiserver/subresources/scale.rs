@@ -64,9 +64,13 @@ fn scale_of(call: &Call<'_>, object: &Value, paths: &Paths) -> Value {
             "resourceVersion": text("resourceVersion"),
             "creationTimestamp": text("creationTimestamp"),
         },
-        "spec": { "replicas": number(&paths.spec) },
+        "spec": {},
         "status": { "replicas": number(&paths.status) },
     });
+    // As Go writes it: none are left out here, and told in the status.
+    if let replicas @ 1.. = number(&paths.spec) {
+        scale["spec"]["replicas"] = replicas.into();
+    }
     if !selector.is_empty() {
         scale["status"]["selector"] = selector.into();
     }
