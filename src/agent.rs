@@ -55,12 +55,12 @@ impl Agent {
     pub(crate) async fn start(
         options: &ServerOptions,
         pki: &ClusterPki,
-        client: impl Fn(&UserInfo) -> Client,
+        client: impl Fn(&UserInfo, &'static str) -> Client,
     ) -> Result<Self, AgentError> {
         let stop = CancellationToken::new();
-        let of = |user: &UserInfo| Informers::new(client(user), stop.clone());
+        let of = |user: &UserInfo, agent| Informers::new(client(user, agent), stop.clone());
         let node = format!("system:node:{}", node::name(options));
-        let informers = of(&UserInfo::component(&node, &["system:nodes"]));
+        let informers = of(&UserInfo::component(&node, &["system:nodes"]), "kubelet");
         let mut config = runtime_config(&options.directories);
         config.registries = registries::read(&options.private_registry)?;
         let (runtime, events) = Runtime::open(config).await?;
@@ -71,7 +71,7 @@ impl Agent {
         let network = Network {
             options: options.clone(),
             own: informers.clone(),
-            services: of(&UserInfo::component("system:kube-proxy", &[])),
+            services: of(&UserInfo::component("system:kube-proxy", &[]), "kube-proxy"),
             pods: pods.clone(),
         };
         let adopted = network.adopt().await;
@@ -80,7 +80,7 @@ impl Agent {
         let kubelet = Arc::new(kubelet);
         edge::hold_dns_address(options).await;
         warn_of_firewalls(options.clone());
-        let for_edge = of(&UserInfo::component("system:knarr:edge", &[]));
+        let for_edge = of(&UserInfo::component("system:knarr:edge", &[]), "knarr-edge");
         let run_dir = options.directories.run_dir.clone();
         let parts = vec![
             tokio::spawn(network.run(adopted, kubelet.clone(), stop.clone())),

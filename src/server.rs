@@ -137,21 +137,23 @@ impl Server {
         let manager = server.start_control_plane(options, &pki);
         addons::make(&manager, options).await;
         if !options.disable_agent {
-            server.agent = Some(Agent::start(options, &pki, |user| server.client(user)).await?);
+            server.agent =
+                Some(Agent::start(options, &pki, |user, agent| server.client(user, agent)).await?);
         }
         systemd::ready();
         Ok(server)
     }
 
     /// A client with the identity of a component, without a detour over the network.
-    fn client(&self, user: &UserInfo) -> Client {
-        Client::new(Arc::new(Local::new(self.shared.clone(), user.clone())))
+    fn client(&self, user: &UserInfo, agent: &'static str) -> Client {
+        Client::new(Arc::new(Local::new(self.shared.clone(), user.clone())), agent)
     }
 
     /// Starts controllers and scheduler; returns the client of the controllers.
     fn start_control_plane(&mut self, options: &ServerOptions, pki: &ClusterPki) -> Client {
         let manager = UserInfo::component("system:kube-controller-manager", &["system:masters"]);
-        let informers = Informers::new(self.client(&manager), self.stop.clone());
+        let informers =
+            Informers::new(self.client(&manager, "kube-controller-manager"), self.stop.clone());
         let config = controllers::Config {
             root_ca: pki.authority.pem(),
             cluster_cidr: options.cluster_cidr.to_string(),
@@ -166,7 +168,7 @@ impl Server {
         }
         if !options.disabled(Part::Ingress) {
             let edge = UserInfo::component("system:knarr:edge", &[]);
-            let informers = Informers::new(self.client(&edge), self.stop.clone());
+            let informers = Informers::new(self.client(&edge, "knarr-edge"), self.stop.clone());
             self.parts.push(tokio::spawn(ingress::status::run(informers, self.stop.clone())));
         }
         informers.client().clone()

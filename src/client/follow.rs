@@ -187,7 +187,7 @@ mod tests {
             fields: None,
             since: None,
         };
-        let mut follower = Follower::new(Client::new(script.clone()), request);
+        let mut follower = Follower::new(Client::new(script.clone(), "test"), request);
         let mut told = Vec::new();
         while told.len() < 10 {
             told.push(match follower.next().await {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use apimachinery::{GroupVersionResource, Status};
 pub use follow::{Event, Follower};
+use http::{HeaderValue, header::USER_AGENT};
 use http_body_util::BodyExt;
 pub use informer::{Change, Informer, Informers, Scope};
 pub use kube_client::{
@@ -36,20 +37,28 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client over `transport`. Must be called within a tokio runtime.
-    pub fn new(transport: Arc<dyn Transport>) -> Self {
+    /// A client over `transport`, of the component that calls itself `agent`: so the API server
+    /// names it as the manager of the fields that it writes, and tools ask for upstream's names.
+    /// Must be called within a tokio runtime.
+    pub fn new(transport: Arc<dyn Transport>, agent: &'static str) -> Self {
         let carrier = transport.clone();
         let service =
             tower::service_fn(move |request: http::Request<kube_client::client::Body>| {
                 let carrier = carrier.clone();
                 async move {
-                    let (head, body) = request.into_parts();
+                    let (mut head, body) = request.into_parts();
+                    head.headers.insert(USER_AGENT, HeaderValue::from_static(agent));
                     let body = body.collect().await?.to_bytes();
                     let answer = carrier.send(http::Request::from_parts(head, body)).await?;
                     Ok::<_, tower::BoxError>(answer)
                 }
             });
         Self { transport, kube: kube_client::Client::new(service, "default") }
+    }
+
+    /// The same identity and transport for another component.
+    pub fn named(&self, agent: &'static str) -> Self {
+        Self::new(self.transport.clone(), agent)
     }
 
     /// The objects of kind `K` in `namespace`.

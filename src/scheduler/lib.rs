@@ -57,7 +57,7 @@ struct Scheduler {
 
 /// Runs the default scheduler until `stop`.
 pub async fn run(informers: Informers, stop: CancellationToken) {
-    let client = informers.client().clone();
+    let client = informers.client().named("kube-scheduler");
     let scheduler = Arc::new(Scheduler {
         recorder: Recorder::with_actions(client.clone(), DEFAULT_SCHEDULER),
         client,

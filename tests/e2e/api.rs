@@ -1,6 +1,6 @@
 //! The API as kubectl and plain HTTP see it.
 
-use crate::support::Cluster;
+use crate::support::{Cluster, LONG, eventually};
 
 #[test]
 fn kubectl_creates_reads_changes_and_deletes_an_object() {
@@ -101,4 +101,23 @@ fn a_second_server_on_the_data_directory_says_so_and_ends() {
     let refused = cluster.on_node(env!("CARGO_BIN_EXE_knarr"), &flags).refused();
     let pid = format!("another knarr server (pid {})", cluster.pid());
     assert!(refused.contains(&pid), "{refused}");
+}
+
+#[test]
+fn fields_are_managed_by_who_wrote_them_under_upstreams_names() {
+    let cluster = Cluster::control_plane();
+    cluster.kubectl(&["create", "deployment", "web", "--image=web"]).stdout();
+    let deployment = eventually("the controller's status", LONG, || {
+        let deployment = cluster.get(&["deployment", "web", "--show-managed-fields"]);
+        match deployment["status"]["observedGeneration"].is_u64() {
+            true => Ok(deployment),
+            false => Err(deployment.to_string()),
+        }
+    });
+    let managed = deployment["metadata"]["managedFields"].as_array().unwrap();
+    let of = |manager: &str| managed.iter().find(|entry| entry["manager"] == manager).unwrap();
+    assert!(of("kubectl-create")["fieldsV1"]["f:spec"]["f:replicas"].is_object());
+    let status = of("kube-controller-manager");
+    assert_eq!(status["subresource"], "status");
+    assert!(status["fieldsV1"]["f:status"]["f:observedGeneration"].is_object());
 }

@@ -13,6 +13,7 @@ use crate::{
         normalize,
         options::{FieldValidation, WriteOptions},
         patch::check_identity,
+        update::check_name,
     },
 };
 
@@ -54,8 +55,8 @@ fn merge(
     version.schema.conform(&mut object).map_err(|error| match error {
         DecodeError::Malformed(why) | DecodeError::Type(why) => Status::bad_request(why),
     })?;
-    if old.is_none() && metadata::name(&object).is_empty() {
-        metadata::of(&mut object).insert("name".into(), call.info.name.as_str().into());
+    if old.is_none() {
+        check_name(&object, &call.info.name)?;
     }
     check_identity(call, &mut object)?;
     Ok(object)

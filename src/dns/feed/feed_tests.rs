@@ -94,7 +94,7 @@ fn line(update: Update) -> String {
 #[tokio::test]
 async fn everything_and_then_every_change() {
     let api = Api::default();
-    let client = Client::new(Arc::new(api.clone()));
+    let client = Client::new(Arc::new(api.clone()), "test");
     let informers = Informers::new(client, CancellationToken::new());
     let feed = Feed::new(&informers);
     let run = |sender| {

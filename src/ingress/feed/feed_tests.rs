@@ -125,7 +125,7 @@ fn line(update: Update) -> String {
 #[tokio::test]
 async fn only_what_is_ours_and_what_it_names() {
     let api = Api::default();
-    let client = Client::new(Arc::new(api.clone()));
+    let client = Client::new(Arc::new(api.clone()), "test");
     let informers = Informers::new(client, CancellationToken::new());
     let default = Certificate {
         namespace: String::new(),

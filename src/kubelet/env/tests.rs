@@ -49,7 +49,7 @@ fn objects() -> Objects {
     let secret = json!({"metadata": {"name": "sec", "namespace": "ns"},
         "data": {"password": "aHVudGVyMg=="}, "type": "Opaque"});
     let transport = Arc::new(Fixed(vec![("configmaps", map), ("secrets", secret)]));
-    Objects::new(Client::new(transport), Arc::new(|_| {}))
+    Objects::new(Client::new(transport, "test"), Arc::new(|_| {}))
 }
 
 async fn made(env: Value, env_from: Value) -> Result<Vec<(String, String)>> {

@@ -95,7 +95,7 @@ async fn fixture(answers: &[Value]) -> Fixture {
         requests: Mutex::default(),
         events: watch::Sender::new(Vec::new()),
     });
-    let client = Client::new(signer.clone());
+    let client = Client::new(signer.clone(), "test");
     let informers = Informers::new(client.clone(), CancellationToken::new());
     let node = informers.scoped::<Node>(Scope::fields("metadata.name=n"));
     node.synced().await;
