@@ -51,7 +51,7 @@ test: deps checkout lint ## everything that CI runs
 
 SCRIPTS := .ci/run demo/clean demo/images demo/run embedded/tables/generate.sh installer/clients \
 	installer/deps installer/go installer/install.sh installer/uninstall \
-	tests/conformance/run tests/conformance/suite
+	tests/compare/run tests/conformance/run tests/conformance/suite
 
 .PHONY: lint
 lint: checkout ## formatting, clippy and shellcheck, warnings are errors
@@ -84,6 +84,11 @@ conformance: checkout ## upstream's own end-to-end suite against a cluster start
 conformance-kept: checkout ## the quick ones of upstream's specs that are known to pass
 	$(TESTS) --no-run
 	KNARR=$(DEBUG) tests/conformance/run --kept --procs 6
+
+.PHONY: compare
+compare: checkout ## ask another API server and Knarr the same: REFERENCE=kubeconfig ONLY=word
+	cargo build --workspace --locked
+	KNARR=$(DEBUG) tests/compare/run --only "$(ONLY)"
 
 .PHONY: bench
 bench: build ## measure what SPECIFICATION.md promises; ONLY=part,part BESIDE=kubeconfig REPORT=file
