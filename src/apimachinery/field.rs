@@ -114,11 +114,15 @@ pub struct FieldError {
     pub cause: Cause,
     /// Why, in words: everything after `path: `.
     pub message: String,
+    /// The value in the message where that is a list or an object, whose form depends on its type.
+    pub value: Option<Value>,
 }
 
 impl FieldError {
     fn new(path: &Path, cause: Cause, value: Option<&Value>, detail: &str) -> Self {
-        Self::shown(path, cause, value.map(render).as_deref(), detail)
+        let mut error = Self::shown(path, cause, value.map(render).as_deref(), detail);
+        error.value = value.filter(|value| value.is_object() || value.is_array()).cloned();
+        error
     }
 
     fn shown(path: &Path, cause: Cause, value: Option<&str>, detail: &str) -> Self {
@@ -131,7 +135,15 @@ impl FieldError {
             message.push_str(": ");
             message.push_str(detail);
         }
-        Self { path: path.clone(), cause, message }
+        Self { path: path.clone(), cause, message, value: None }
+    }
+
+    /// Shows `value`, which the message shows as plain JSON, in another form.
+    pub fn show_as(&mut self, value: &Value, shown: &str) {
+        let plain = format!("{}: {}", self.cause.text(), render(value));
+        if let Some(rest) = self.message.strip_prefix(&plain) {
+            self.message = format!("{}: {shown}{rest}", self.cause.text());
+        }
     }
 
     /// The value is malformed, out of bounds, or contradicts another.
@@ -216,7 +228,7 @@ impl fmt::Display for FieldError {
 /// Values as Go prints them in field errors: strings quoted, null as `null`, the rest as JSON.
 fn render(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{text:?}"),
+        Value::String(text) => crate::quote::go_quote(text),
         other => other.to_string(),
     }
 }

@@ -1,7 +1,7 @@
 // Command generate writes the table of what Kubernetes' built-in kinds are: embedded/schema/*.txt.
 //
-// It reads three sources of one release, as ordinary Go modules: the struct tags of the API types
-// (JSON and protobuf names, patch strategies), the OpenAPI definitions compiled into the API server
+// It reads four sources of one release, as ordinary Go modules: the struct tags of the API types
+// (JSON and protobuf names, patch strategies), the types that validation works on (internal.go), the OpenAPI definitions compiled into the API server
 // (defaults, enums, list and map types, descriptions), and the discovery documents kept beside its
 // source (resources, verbs, short names).
 //
@@ -70,6 +70,8 @@ func main() {
 	write(*out, "types.txt", types.facts())
 	write(*out, "descriptions.txt", types.descriptions())
 	compress(*out, "descriptions")
+	write(*out, "internal.txt", internalFacts(served))
+	compress(*out, "internal")
 	source, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
 	if err != nil {
 		log.Fatal(err)

@@ -14,6 +14,7 @@ mod formats;
 pub(crate) mod graph;
 mod handle;
 mod identity;
+pub mod internal;
 pub(crate) mod leaf;
 mod prune;
 mod resources;

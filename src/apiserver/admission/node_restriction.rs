@@ -219,7 +219,7 @@ impl Check<'_> {
                 "node {:?} is not allowed to update fields other than status.quantity and \
                  status.conditions: {}",
                 self.node,
-                diff(&old, &new)
+                diff("core.PersistentVolumeClaim", &old, &new)
             )
         })
     }

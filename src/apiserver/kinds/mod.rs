@@ -16,7 +16,6 @@ pub(crate) mod core;
 pub(crate) mod diff;
 mod discovery;
 mod flowcontrol;
-mod go_struct;
 mod listed;
 pub(crate) mod metadata;
 mod networking;

@@ -129,7 +129,7 @@ async fn check_and_commit(
     errors.extend(normalize::validate(&call.endpoint, object, None));
     errors.extend(resource.hooks.validate_create(&call.context(options.dry_run), object));
     if !errors.is_empty() {
-        return Err(Status::invalid(&call.blamed_kind(), metadata::name(object), &errors));
+        return Err(call.refuse(metadata::name(object), errors));
     }
     for warning in resource.hooks.warnings(None, object) {
         call.warnings.add(warning);

@@ -32,7 +32,11 @@ pub mod watch;
 
 use std::sync::{Mutex, PoisonError};
 
-use apimachinery::{GroupResource, GroupVersionKind, Key, Status, schema::Schema};
+use apimachinery::{
+    GroupResource, GroupVersionKind, Key, Status,
+    field::FieldError,
+    schema::{Schema, internal},
+};
 use http::{HeaderMap, header};
 use serde_json::Value;
 use storage::Collection;
@@ -141,6 +145,27 @@ impl<'a> Call<'a> {
             kind.group = "".into();
         }
         kind
+    }
+
+    /// What a client is told of an object that is not valid.
+    pub fn refuse(&self, name: &str, mut errors: Vec<FieldError>) -> Status {
+        let resource = self.resource();
+        if !resource.is_custom() {
+            internal::show_errors(&resource.storage, &mut errors);
+        }
+        // Declarative validation, which all kinds but these have, says everything once.
+        let declarative =
+            !matches!(&*resource.storage.group, "apiextensions.k8s.io" | "apiregistration.k8s.io");
+        if declarative && !resource.is_custom() {
+            let mut seen: Vec<FieldError> = Vec::with_capacity(errors.len());
+            for error in errors {
+                if !seen.contains(&error) {
+                    seen.push(error);
+                }
+            }
+            errors = seen;
+        }
+        Status::invalid(&self.blamed_kind(), name, &errors)
     }
 
     /// What hooks are told.

@@ -254,7 +254,7 @@ async fn check_and_commit(
     errors.extend(normalize::validate(&call.endpoint, new, Some(old)));
     errors.extend(resource.hooks.validate_update(&context, old, new));
     if !errors.is_empty() {
-        return Err(Status::invalid(&call.blamed_kind(), name, &errors));
+        return Err(call.refuse(name, errors));
     }
     if call.info.subresource.is_empty() {
         for warning in resource.hooks.warnings(Some(old), new) {

@@ -1,13 +1,12 @@
 //! DaemonSets.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::field::Path;
 use serde_json::{Value, json};
 
 use super::workload::{self, Counts, Workload, at_most_all, int_or_percent, number};
 use crate::kinds::{
     Column,
     columns::{self, age, containers, labels, name, selector},
-    go_struct::STRATEGY,
     pod_spec,
     validation::{Errors, Report as _, label_selector, not_negative, selects_everything, spec},
     value::{Fields as _, object_at, same, set_default},
@@ -145,12 +144,7 @@ fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
             }
         }
         _ => {
-            let shown = STRATEGY.show(strategy);
-            errors.push(FieldError::not_supported_shown(
-                path,
-                &shown,
-                &["RollingUpdate", "OnDelete"],
-            ));
+            errors.unsupported(path, strategy.clone(), &["RollingUpdate", "OnDelete"]);
         }
     }
 }

@@ -1,15 +1,14 @@
 //! Deployments.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::field::Path;
 use serde_json::{Value, json};
 
 use super::workload::{self, Counts, Workload, at_most_all, int_or_percent, number};
 use crate::kinds::{
     Column,
     columns::{self, age, containers, name, selector_text},
-    go_struct::STRATEGY,
     validation::{Errors, Report as _, not_negative, spec},
-    value::{Fields as _, object_at, set_default},
+    value::{Fields as _, object_at, same, set_default},
 };
 
 pub(crate) struct Deployment;
@@ -41,6 +40,16 @@ impl Workload for Deployment {
             }
             set_default(rolling, "maxUnavailable", "25%");
             set_default(rolling, "maxSurge", "25%");
+        }
+    }
+
+    fn prepare(&self, old: Option<&Value>, new: &mut Value) {
+        // Annotations are copied to the replica sets: a change of them is one for the controller.
+        if let Some(old) = old
+            && !same(&old["metadata"]["annotations"], &new["metadata"]["annotations"])
+        {
+            let generation = old["metadata"].int("generation").unwrap_or_default();
+            new["metadata"]["generation"] = (generation + 1).into();
         }
     }
 
@@ -114,12 +123,7 @@ fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
             at_most_all(unavailable, &path, errors);
         }
         _ => {
-            let shown = STRATEGY.show(strategy);
-            errors.push(FieldError::not_supported_shown(
-                path,
-                &shown,
-                &["Recreate", "RollingUpdate"],
-            ));
+            errors.unsupported(path, strategy.clone(), &["Recreate", "RollingUpdate"]);
         }
     }
 }

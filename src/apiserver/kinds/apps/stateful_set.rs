@@ -1,9 +1,6 @@
 //! StatefulSets.
 
-use apimachinery::{
-    field::{FieldError, Path},
-    names,
-};
+use apimachinery::{field::Path, names};
 use serde_json::{Value, json};
 
 use super::workload::{self, Counts, Workload, at_most_all, int_or_percent, number};
@@ -11,7 +8,6 @@ use crate::kinds::{
     Column,
     columns::{self, age, containers, name},
     core::persistent_volume_claim,
-    go_struct::PARTITION_STRATEGY,
     pod_spec,
     validation::{Errors, Report as _, dns_label, immutable, not_negative, spec},
     value::{Fields as _, list_mut, object_at, remove, set_default},
@@ -61,55 +57,11 @@ impl Workload for StatefulSet {
     }
 
     fn validate(&self, set: &Value, errors: &mut Errors) {
-        let path = spec();
-        let inner = &set["spec"];
-        match inner.text("podManagementPolicy") {
-            "" => errors.required(&path.child("podManagementPolicy"), ""),
-            "OrderedReady" | "Parallel" => {}
-            other => {
-                let detail = "must be 'OrderedReady' or 'Parallel'";
-                errors.invalid(&path.child("podManagementPolicy"), other, detail);
-            }
-        }
-        strategy(&inner["updateStrategy"], &path.child("updateStrategy"), errors);
-        if let Some(policy) = inner.sub("persistentVolumeClaimRetentionPolicy") {
-            let path = path.child("persistentVolumeClaimRetentionPolicy");
-            for field in ["whenDeleted", "whenScaled"] {
-                let when = policy.text(field);
-                if !matches!(when, "Retain" | "Delete") {
-                    errors.unsupported(&path.child(field), when, &["Retain", "Delete"]);
-                }
-            }
-        }
-        for (at, claim) in inner.list("volumeClaimTemplates").iter().enumerate() {
-            let path = path.child("volumeClaimTemplates").index(at).child("spec");
-            persistent_volume_claim::validate_spec(&claim["spec"], &path, errors);
-        }
-        not_negative(inner, "replicas", &path, errors);
-        not_negative(inner, "minReadySeconds", &path, errors);
-        if let Some(ordinals) = inner.sub("ordinals") {
-            let start = ordinals.int("start").unwrap_or_default();
-            if start < 0 {
-                let detail = crate::kinds::validation::NOT_NEGATIVE;
-                errors.invalid(&path.child("ordinals.start"), start, detail);
-            }
-        }
-        let service = inner.text("serviceName");
-        if !service.is_empty() {
-            dns_label(service, &path.child("serviceName"), errors);
-        }
-        workload::selector(set, "statefulset", errors);
-        let place = path.child("template");
-        if !workload::matches(&inner["selector"], &inner["template"]) {
-            workload::mismatch(inner, &place, errors);
-        }
-        pod_spec::template(&with_claims(inner), &place, errors);
-        workload::always(&inner["template"], "StatefulSet", &place, errors);
-        not_negative(inner, "revisionHistoryLimit", &path, errors);
+        validate(set, true, errors);
     }
 
     fn validate_change(&self, old: &Value, new: &Value, errors: &mut Errors) {
-        self.validate(new, errors);
+        validate(new, false, errors);
         for field in ["selector", "volumeClaimTemplates", "serviceName", "podManagementPolicy"] {
             immutable(&old["spec"], &new["spec"], field, &spec(), errors);
         }
@@ -132,6 +84,56 @@ impl Workload for StatefulSet {
     }
 }
 
+/// Validates a set: all of it where it is `new`, else what may still change.
+fn validate(set: &Value, new: bool, errors: &mut Errors) {
+    let path = spec();
+    let inner = &set["spec"];
+    match inner.text("podManagementPolicy") {
+        "" => errors.required(&path.child("podManagementPolicy"), ""),
+        "OrderedReady" | "Parallel" => {}
+        other => {
+            let detail = "must be 'OrderedReady' or 'Parallel'";
+            errors.invalid(&path.child("podManagementPolicy"), other, detail);
+        }
+    }
+    strategy(&inner["updateStrategy"], &path.child("updateStrategy"), errors);
+    if let Some(policy) = inner.sub("persistentVolumeClaimRetentionPolicy") {
+        let path = path.child("persistentVolumeClaimRetentionPolicy");
+        for field in ["whenDeleted", "whenScaled"] {
+            let when = policy.text(field);
+            if !matches!(when, "Retain" | "Delete") {
+                errors.unsupported(&path.child(field), when, &["Retain", "Delete"]);
+            }
+        }
+    }
+    for (at, claim) in inner.list("volumeClaimTemplates").iter().enumerate().filter(|_| new) {
+        let path = path.child("volumeClaimTemplates").index(at).child("spec");
+        persistent_volume_claim::validate_spec(&claim["spec"], &path, errors);
+    }
+    not_negative(inner, "replicas", &path, errors);
+    not_negative(inner, "minReadySeconds", &path, errors);
+    if let Some(ordinals) = inner.sub("ordinals") {
+        let start = ordinals.int("start").unwrap_or_default();
+        if start < 0 {
+            let detail = crate::kinds::validation::NOT_NEGATIVE;
+            errors.invalid(&path.child("ordinals.start"), start, detail);
+        }
+    }
+    let service = inner.text("serviceName");
+    if new && !service.is_empty() {
+        dns_label(service, &path.child("serviceName"), errors);
+    }
+    workload::selector(set, "statefulset", errors);
+    let place = path.child("template");
+    if workload::selects(set, "", errors) {
+        if !workload::matches(&inner["selector"], &inner["template"]) {
+            workload::mismatch(inner, &place, errors);
+        }
+        pod_spec::template(&with_claims(inner), &place, errors);
+    }
+    workload::always(&inner["template"], "StatefulSet", &place, errors);
+}
+
 /// The template as its pods will be: with the claims as volumes, and without the names that the
 /// controller gives them.
 fn with_claims(spec: &Value) -> Value {
@@ -146,6 +148,10 @@ fn with_claims(spec: &Value) -> Value {
     let claimed: Vec<&str> = claims.iter().map(|claim| claim["metadata"].text("name")).collect();
     let own = claimed
         .iter()
+        .enumerate()
+        // One called as another is no volume of its own.
+        .filter(|(at, name)| !claimed[..*at].contains(name))
+        .map(|(_, name)| name)
         .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
     let rest = pod.list("volumes").iter().filter(|volume| !claimed.contains(&volume.text("name")));
     let volumes: Vec<Value> = own.chain(rest.cloned()).collect();
@@ -176,8 +182,7 @@ fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
         ("OnDelete" | "RollingUpdate", None) => {}
         _ => {
             let detail = "must be 'RollingUpdate' or 'OnDelete'";
-            let shown = PARTITION_STRATEGY.show(strategy);
-            errors.push(FieldError::invalid_shown(path, &shown, detail));
+            errors.invalid(path, strategy.clone(), detail);
         }
     }
 }

@@ -115,7 +115,7 @@ impl<W: Workload> Hooks for W {
 }
 
 /// The selector of a workload, which must be there and not empty. `kind` is what upstream calls
-/// the kind in its message.
+/// the kind in its message; whether the template can be held against it is for [`selects`] to say.
 pub(crate) fn selector(workload: &Value, kind: &str, errors: &mut Errors) {
     let path = spec().child("selector");
     let Some(selector) = workload["spec"].sub("selector") else {
@@ -128,8 +128,21 @@ pub(crate) fn selector(workload: &Value, kind: &str, errors: &mut Errors) {
     }
 }
 
+/// Whether the selector can select anything; `detail` is what is said otherwise.
+pub(crate) fn selects(workload: &Value, detail: &str, errors: &mut Errors) -> bool {
+    let selector = &workload["spec"]["selector"];
+    let good = selector.is_null() || Selector::from_object(selector).is_ok();
+    if !good {
+        errors.invalid(&spec().child("selector"), selector.clone(), detail);
+    }
+    good
+}
+
 /// The template of a workload whose pods run for good.
 pub(crate) fn template(workload: &Value, kind: &str, errors: &mut Errors) {
+    if !selects(workload, "invalid label selector", errors) {
+        return;
+    }
     let inner = &workload["spec"];
     let path = spec().child("template");
     if !matches(&inner["selector"], &inner["template"]) {

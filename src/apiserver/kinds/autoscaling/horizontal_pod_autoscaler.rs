@@ -164,11 +164,6 @@ fn validate(spec: &Value, kept: bool, path: &Path, errors: &mut Errors) {
     let most = spec.int("maxReplicas").unwrap_or_default();
     not_negative(spec, "minReplicas", path, errors);
     let place = path.child("maxReplicas");
-    match most {
-        0 => errors.required(&place, "must be set and greater than 0"),
-        ..0 => errors.invalid(&place, most, "must be greater than or equal to 1"),
-        _ => {}
-    }
     if least.is_some_and(|least| most < least) {
         errors.invalid(&place, most, "must be greater than or equal to `minReplicas`");
     }
@@ -191,6 +186,13 @@ fn validate(spec: &Value, kept: bool, path: &Path, errors: &mut Errors) {
         if let Some(rules) = spec["behavior"].sub(direction) {
             scaling_rules(rules, &path.child("behavior").child(direction), errors);
         }
+    }
+    // Upstream looks at this declaratively, which is last.
+    let place = path.child("maxReplicas");
+    match most {
+        0 => errors.required(&place, ""),
+        ..0 => errors.invalid(&place, most, "must be greater than or equal to 1"),
+        _ => {}
     }
 }
 

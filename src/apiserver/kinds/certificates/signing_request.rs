@@ -284,8 +284,10 @@ fn verdicts(approves: bool, old: &Value, new: &Value, errors: &mut Errors) {
         }
         let (was, is) = (Value::from(was), Value::from(is));
         if was.as_array().map(Vec::len) == is.as_array().map(Vec::len) && !same(&was, &is) {
-            let detail =
-                format!("updates may not modify a condition of type {kind:?}\n{}", diff(&was, &is));
+            let detail = format!(
+                "updates may not modify a condition of type {kind:?}\n{}",
+                diff("[]certificates.CertificateSigningRequestCondition", &was, &is)
+            );
             errors.forbidden(&path, &detail);
         }
     }

@@ -1,13 +1,15 @@
 //! Nodes.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::{
+    field::{FieldError, Path},
+    schema::internal,
+};
 use serde_json::Value;
 
 use crate::kinds::{
     Column, Context, Hooks,
     addresses::cidr,
     columns::{self, age, name, or},
-    go_struct::{NODE_ADDRESS, TAINT},
     pod_spec::taint_effect,
     resource_names,
     validation::{Errors, Report as _, label_name, spec},
@@ -50,7 +52,7 @@ impl Hooks for Node {
         for (at, address) in addresses.iter().enumerate() {
             if addresses[..at].contains(address) {
                 let path = Path::root("status").child("addresses").index(at);
-                errors.push(FieldError::duplicate_shown(&path, &NODE_ADDRESS.show(address), ""));
+                errors.duplicate(&path, address.clone());
             }
         }
         let (was, is) = (&old["spec"], &new["spec"]);
@@ -171,7 +173,11 @@ fn taints(node: &Value, errors: &mut Errors) {
         let pair = |taint: &Value| (taint.text("key").to_owned(), taint.text("effect").to_owned());
         if taints[..at].iter().any(|other| pair(other) == pair(taint)) {
             let detail = "taints must be unique by key and effect pair";
-            errors.push(FieldError::duplicate_shown(&path, &TAINT.show(taint), detail));
+            errors.push(FieldError::duplicate_shown(
+                &path,
+                &internal::show("core.Taint", taint),
+                detail,
+            ));
         }
     }
 }

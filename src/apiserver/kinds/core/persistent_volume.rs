@@ -99,7 +99,7 @@ impl Hooks for PersistentVolume {
         if !same(&was, &is) {
             let detail = format!(
                 "spec.persistentvolumesource is immutable after creation\n{}",
-                diff(&was, &is)
+                diff("core.PersistentVolumeSource", &was, &is)
             );
             errors.forbidden(&spec().child("persistentvolumesource"), &detail);
         }

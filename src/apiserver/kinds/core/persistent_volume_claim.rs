@@ -253,7 +253,7 @@ fn validate_change(old: &Value, new: &Value, errors: &mut Errors) {
     if !same(&munged, &expected) {
         let detail = format!(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
-            diff(&expected, &munged)
+            diff("core.PersistentVolumeClaimSpec", &expected, &munged)
         );
         errors.forbidden(&spec(), &detail);
     }

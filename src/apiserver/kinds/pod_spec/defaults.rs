@@ -3,6 +3,7 @@
 use apimachinery::quantity::Quantity;
 use serde_json::Value;
 
+use super::image::pull_policy;
 use crate::kinds::{
     validation::quantity,
     value::{Fields as _, list_mut, object_at, remove, set_default},
@@ -44,16 +45,6 @@ pub(crate) fn default_spec(spec: &mut Value) {
 pub(crate) fn default_template(template: &mut Value) {
     if let Some(spec) = template.get_mut("spec") {
         default_spec(spec);
-    }
-}
-
-/// `Always` for images that are tagged `latest` or not at all, else `IfNotPresent`.
-fn pull_policy(image: &str) -> &'static str {
-    let name = image.rsplit('/').next().unwrap_or(image);
-    match (image.contains('@'), name.rsplit_once(':')) {
-        (true, _) => "IfNotPresent",
-        (false, None | Some((_, "latest"))) => "Always",
-        (false, Some(_)) => "IfNotPresent",
     }
 }
 

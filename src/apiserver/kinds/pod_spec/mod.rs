@@ -6,6 +6,7 @@ mod containers;
 mod defaults;
 mod env;
 mod features;
+mod image;
 pub(crate) mod legacy_volumes;
 mod mounts;
 mod network;

@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::Spec;
 use crate::kinds::{
-    go_struct::RESOURCE_CLAIM,
     resource_names,
     validation::{Errors, Report as _, dns_label, quantity, quantity_text},
     value::Fields as _,
@@ -141,13 +140,11 @@ pub(super) fn pod_claims(spec: &Value, meta: Option<&Value>, path: &Path, errors
             0 => {
                 let detail =
                     "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-                let shown = RESOURCE_CLAIM.show(claim);
-                errors.push(FieldError::invalid_shown(&path, &shown, detail));
+                errors.invalid(&path, claim.clone(), detail);
             }
             _ => {
                 let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
-                let shown = RESOURCE_CLAIM.show(claim);
-                errors.push(FieldError::invalid_shown(&path, &shown, detail));
+                errors.invalid(&path, claim.clone(), detail);
             }
         }
         for field in sources {

@@ -3,12 +3,12 @@
 use apimachinery::{
     field::{FieldError, Path},
     names,
+    schema::internal,
 };
 use serde_json::{Value, json};
 
 use super::all_containers;
 use crate::kinds::{
-    go_struct::{PROFILE, SECURITY_CONTEXT},
     validation::{Errors, Report as _, descending_path, optional_one_of},
     value::{Fields as _, list_mut, object_at},
 };
@@ -50,14 +50,13 @@ pub(super) fn of_container(context: &Value, path: &Path, host_users: bool, error
     }
     seccomp(context, path, errors);
     if context.flag("allowPrivilegeEscalation") == Some(false) {
-        let shown = || SECURITY_CONTEXT.show(context);
         if context.on("privileged") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.push(FieldError::invalid_shown(path, &shown(), detail));
+            errors.invalid(path, context.clone(), detail);
         }
         if context["capabilities"].texts("add").any(|name| name == "CAP_SYS_ADMIN") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            errors.push(FieldError::invalid_shown(path, &shown(), detail));
+            errors.invalid(path, context.clone(), detail);
         }
     }
     app_armor(context, path, errors);
@@ -83,7 +82,7 @@ fn seccomp(context: &Value, path: &Path, errors: &mut Errors) {
             ("Localhost", Some(file)) => descending_path(file, &place, errors),
             (_, Some(_)) => {
                 let detail = "can only be set when seccomp type is Localhost";
-                let shown = PROFILE.show(profile);
+                let shown = internal::show("core.SeccompProfile", profile);
                 errors.push(FieldError::invalid_shown(&place, &shown, detail));
             }
             (_, None) => {}

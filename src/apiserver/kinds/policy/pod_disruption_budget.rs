@@ -7,8 +7,9 @@ use crate::kinds::{
     Column, Context, Hooks,
     apps::workload::{at_most_all, int_or_percent},
     columns::{self, age, name},
-    go_struct::DISRUPTION_BUDGET,
-    validation::{Errors, conditions, label_selector, not_negative, optional_one_of, spec},
+    validation::{
+        Errors, Report as _, conditions, label_selector, not_negative, optional_one_of, spec,
+    },
     value::Fields as _,
 };
 
@@ -20,8 +21,7 @@ impl Hooks for PodDisruptionBudget {
         let (inner, path) = (&budget["spec"], spec());
         if inner.has("minAvailable") && inner.has("maxUnavailable") {
             let detail = "minAvailable and maxUnavailable cannot be both set";
-            let shown = DISRUPTION_BUDGET.show(inner);
-            errors.push(FieldError::invalid_shown(&path, &shown, detail));
+            errors.invalid(&path, inner.clone(), detail);
         }
         for field in ["minAvailable", "maxUnavailable"] {
             if let Some(share) = inner.sub(field) {

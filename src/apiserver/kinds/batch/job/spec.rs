@@ -6,7 +6,6 @@ use serde_json::Value;
 use super::indexes;
 use crate::kinds::{
     apps::workload,
-    go_struct::SUCCESS_POLICY,
     pod_spec,
     validation::{
         Errors, Report as _, domain_prefixed_path, label_name, label_selector, not_negative, one_of,
@@ -93,8 +92,7 @@ pub(crate) fn validate_template(spec: &Value, path: &Path, errors: &mut Errors) 
         match spec.text("completionMode") {
             "Indexed" => success_policy(spec, policy, &path.child("rules"), errors),
             _ => {
-                let shown = SUCCESS_POLICY.show(policy);
-                errors.push(FieldError::invalid_shown(&path, &shown, NEEDS_INDEXES));
+                errors.invalid(&path, policy.clone(), NEEDS_INDEXES);
             }
         }
     }

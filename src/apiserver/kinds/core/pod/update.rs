@@ -89,7 +89,7 @@ pub(super) fn validate(old: &Value, new: &Value, errors: &mut Errors) {
     if !same(was, &munged) {
         let detail = format!(
             "pod updates may not change fields other than {UPDATABLE}\n{}",
-            diff(was, &munged)
+            diff("core.PodSpec", was, &munged)
         );
         errors.forbidden(&spec(), &detail);
     }
@@ -265,7 +265,7 @@ pub(super) fn ephemeral_containers(old: &Value, new: &Value, errors: &mut Errors
             Some(other) if !same(container, other) => {
                 let detail = format!(
                     "existing ephemeral containers {name:?} may not be changed\n{}",
-                    diff(container, other)
+                    diff("core.EphemeralContainer", container, other)
                 );
                 errors.forbidden(&path, &detail);
             }
