@@ -176,6 +176,11 @@ impl FieldError {
         Self::new(path, Cause::Forbidden, None, detail)
     }
 
+    /// The server could not find out whether the value is good.
+    pub fn internal(path: &Path, detail: &str) -> Self {
+        Self::new(path, Cause::Internal, None, detail)
+    }
+
     /// The value occurs twice.
     pub fn duplicate(path: &Path, value: impl Into<Value>) -> Self {
         Self::new(path, Cause::Duplicate, Some(&value.into()), "")
@@ -188,7 +193,10 @@ impl FieldError {
 
     /// The value is none of the supported ones, which are shown in this order.
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
-        Self::not_supported_shown(path, &render(&value.into()), supported)
+        let value = value.into();
+        let mut error = Self::not_supported_shown(path, &render(&value), supported);
+        error.value = Some(value).filter(|value| value.is_object() || value.is_array());
+        error
     }
 
     /// As [`Self::duplicate`], of a value that is shown in this form.

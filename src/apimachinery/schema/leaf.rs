@@ -160,7 +160,7 @@ pub(crate) fn zero(graph: &Graph, node: NodeId) -> Value {
             }
             Value::Object(object)
         }
-        Kind::String => Value::String(String::new()),
+        Kind::String | Kind::Bytes => Value::String(String::new()),
         Kind::Integer | Kind::Number | Kind::IntOrString => 0.into(),
         Kind::Boolean => false.into(),
         Kind::Quantity => "0".into(),

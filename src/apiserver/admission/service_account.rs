@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use apimachinery::{GroupResource, Key, Object, Status};
+use apimachinery::{GroupResource, Key, Object, Status, names};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -102,7 +102,11 @@ async fn account_of(call: &Call<'_>, pod: &Value) -> Result<Value, Status> {
     let name = pod["spec"].text("serviceAccountName");
     let found = find(call, &Key::new(namespace.as_str(), name)).await;
     found.and_then(|account| super::value(&account)).ok_or_else(|| {
-        let missing = Status::not_found(&GroupResource::new("", "serviceaccount"), name).message;
+        let wrong = names::name_is_path_segment(name, false);
+        let missing = match wrong.as_slice() {
+            [] => Status::not_found(&GroupResource::new("", "serviceaccount"), name).message,
+            all => format!("invalid resource name {name:?}: [{}]", all.join(" ")),
+        };
         let why = format!("error looking up service account {namespace}/{name}: {missing}");
         call.request.forbidden(pod, &why)
     })

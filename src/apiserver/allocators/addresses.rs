@@ -64,17 +64,30 @@ impl Addresses {
         u32::from(address).checked_sub(self.first).filter(|offset| *offset < self.count)
     }
 
+    /// The address of the range itself, which nothing has.
+    pub fn network(&self) -> Ipv4Addr {
+        (self.first - 1).into()
+    }
+
+    /// Whether this address is one of the range.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check(&self, address: &str) -> Result<u32, AllocationError> {
+        self.offset(address).ok_or_else(|| {
+            AllocationError::OutOfRange(format!(
+                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {}",
+                self.cidr
+            ))
+        })
+    }
+
     /// Takes this address.
     ///
     /// # Errors
     /// When it is taken, or not one of the range.
     pub fn take(&self, address: &str) -> Result<(), AllocationError> {
-        let Some(offset) = self.offset(address) else {
-            return Err(AllocationError::OutOfRange(format!(
-                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {}",
-                self.cidr
-            )));
-        };
+        let offset = self.check(address)?;
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.take(offset) { Ok(()) } else { Err(AllocationError::Taken("IP")) }
     }

@@ -18,6 +18,11 @@ impl Bitmap {
         self.words[at as usize / 64] >> (at % 64) & 1 == 1
     }
 
+    /// Whether `at` is taken.
+    pub(super) fn is_taken(&self, at: u32) -> bool {
+        self.get(at)
+    }
+
     /// Takes `at`; false when it is taken already.
     pub(super) fn take(&mut self, at: u32) -> bool {
         let free = !self.get(at);

@@ -43,6 +43,13 @@ impl Ports {
         if taken.take(offset) { Ok(()) } else { Err(AllocationError::Taken("port")) }
     }
 
+    /// Whether this port is taken.
+    pub fn is_taken(&self, port: i64) -> bool {
+        let offset = u16::try_from(port).ok().and_then(|port| self.offset(port));
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        offset.is_some_and(|offset| taken.is_taken(offset))
+    }
+
     /// Takes any free port.
     ///
     /// # Errors

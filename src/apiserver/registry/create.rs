@@ -141,6 +141,10 @@ async fn check_and_commit(
         .map_err(|error| Status::bad_request(error.to_string()))?;
     let taken = |existing: &Object| {
         let mut status = Status::already_exists(call.group_resource(), &existing.key.name);
+        if !metadata::text(object, "generateName").is_empty() {
+            status.message += ", the server was not able to generate a unique name for the object";
+            status.details.retry_after_seconds = Some(1);
+        }
         if existing.deleting {
             status.message = format!("object is being deleted: {}", status.message);
         }

@@ -93,9 +93,7 @@ impl Hooks for CronJob {
 fn validate(spec: &Value, old: Option<&Value>, path: &Path, errors: &mut Errors) {
     let schedule = spec.text("schedule");
     let place = path.child("schedule");
-    if schedule.is_empty() {
-        errors.required(&place, "");
-    } else {
+    if !schedule.is_empty() {
         if let Err(error) = Schedule::parse(schedule) {
             errors.invalid(&place, schedule, &error.to_string());
         }
@@ -130,6 +128,10 @@ fn validate(spec: &Value, old: Option<&Value>, path: &Path, errors: &mut Errors)
     }
     not_negative(spec, "successfulJobsHistoryLimit", path, errors);
     not_negative(spec, "failedJobsHistoryLimit", path, errors);
+    // Upstream looks at this declaratively, which is last.
+    if schedule.is_empty() {
+        errors.required(&path.child("schedule"), "");
+    }
 }
 
 fn time_zone(zone: &str, path: &Path, errors: &mut Errors) {

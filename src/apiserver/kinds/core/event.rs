@@ -1,6 +1,9 @@
 //! Events, of the core group and of `events.k8s.io`: stored in the older form.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::{
+    field::{FieldError, Path},
+    names,
+};
 use serde_json::Value;
 
 use crate::kinds::{
@@ -22,6 +25,9 @@ impl Hooks for Event {
         let mut errors = Errors::new();
         legacy(context, event, &mut errors);
         if context.group == GROUP {
+            let name = event["metadata"].text("name");
+            let path = Path::root("metadata").child("name");
+            errors.messages(&path, name, names::name_is_dns_subdomain(name, false));
             series(event, &mut errors);
             if !event.has("eventTime") {
                 errors.required(&Path::root("eventTime"), "");
@@ -76,6 +82,11 @@ impl Hooks for Event {
             }
         }
         errors
+    }
+
+    /// Older clients may call an event what they like.
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::name_is_path_segment(name, prefix)
     }
 
     fn counts_generations(&self) -> bool {

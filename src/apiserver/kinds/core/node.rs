@@ -13,7 +13,7 @@ use crate::kinds::{
     pod_spec::taint_effect,
     resource_names,
     validation::{Errors, Report as _, label_name, spec},
-    value::{Fields as _, set_default},
+    value::{Fields as _, remove, set_default},
 };
 
 pub(crate) struct Node;
@@ -25,12 +25,25 @@ impl Hooks for Node {
         {
             set_default(status, "allocatable", capacity);
         }
-        // The older field holds the first of the newer.
+        // The older field holds the first of the newer; if it does not, it is the one that counts.
         let Some(spec) = node.get_mut("spec") else { return };
-        match (spec.opt_text("podCIDR"), spec.list("podCIDRs").first()) {
-            (Some(one), None) => spec["podCIDRs"] = vec![one].into(),
-            (None, Some(first)) => spec["podCIDR"] = first.clone(),
+        match (spec.text("podCIDR"), spec.list("podCIDRs").first()) {
+            ("", Some(first)) => spec["podCIDR"] = first.clone(),
+            ("", None) => {}
+            (one, first) if first.and_then(Value::as_str) != Some(one) => {
+                spec["podCIDRs"] = vec![one].into();
+            }
             _ => {}
+        }
+    }
+
+    fn prepare_create(&self, _context: &Context<'_>, node: &mut Value) {
+        drop_config_source(node, None);
+    }
+
+    fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
+        if context.subresource.is_empty() {
+            drop_config_source(new, Some(old));
         }
     }
 
@@ -125,6 +138,15 @@ impl Hooks for Node {
     }
 }
 
+/// Kubelets take their configuration from files only, since v1.24.
+fn drop_config_source(node: &mut Value, old: Option<&Value>) {
+    const FIELD: &str = "configSource";
+    let kept = old.is_some_and(|old| old["spec"].has(FIELD));
+    if let Some(spec) = node.get_mut("spec").filter(|_| !kept) {
+        remove(spec, FIELD);
+    }
+}
+
 fn state(node: &Value) -> String {
     let mut conditions = node["status"].list("conditions").iter().rev();
     let ready = conditions.find(|condition| condition.text("type") == "Ready");
@@ -195,11 +217,22 @@ fn networks(node: &Value, errors: &mut Errors) {
     let path = spec().child("podCIDRs");
     let all = node["spec"].list("podCIDRs");
     let mut families = Vec::new();
+    let mut unreadable = None;
     for (at, network) in all.iter().enumerate() {
-        let network = cidr(network.as_str().unwrap_or_default(), &path.index(at), errors);
-        families.extend(network.map(|network| network.address.is_ipv6()));
+        let text = network.as_str().unwrap_or_default();
+        match cidr(text, &path.index(at), errors) {
+            Some(network) => families.push(network.address.is_ipv6()),
+            None => unreadable = unreadable.or(Some((at, text))),
+        }
     }
-    let dual = families.contains(&true) && families.contains(&false);
+    if let Some((at, text)) = unreadable.filter(|_| all.len() > 1) {
+        let detail = format!(
+            "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{at}]: <nil> \
+             (invalid CIDR address: {text})"
+        );
+        errors.push(FieldError::internal(&path, &detail));
+    }
+    let dual = unreadable.is_none() && families.contains(&true) && families.contains(&false);
     if all.len() > 1 && (!dual || all.len() > 2) {
         let detail = "may specify no more than one CIDR for each IP family";
         errors.invalid(&path, node["spec"]["podCIDRs"].clone(), detail);

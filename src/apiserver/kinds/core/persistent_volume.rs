@@ -2,6 +2,7 @@
 
 use apimachinery::{
     field::{FieldError, Path},
+    schema::internal,
     time,
 };
 use serde_json::{Value, json};
@@ -27,24 +28,24 @@ const SOURCES: [(&str, &str, Check); 22] = [
     ("hostPath", "hostPath", volumes::host_path),
     ("gcePersistentDisk", "persistentDisk", legacy_volumes::gce_disk),
     ("awsElasticBlockStore", "awsElasticBlockStore", legacy_volumes::aws_disk),
-    ("glusterfs", "glusterfs", legacy_volumes::glusterfs),
+    ("glusterfs", "glusterfs", legacy_volumes::persistent_glusterfs),
     ("flocker", "flocker", legacy_volumes::flocker),
     ("nfs", "nfs", volumes::nfs),
     ("rbd", "rbd", legacy_volumes::rbd),
     ("quobyte", "quobyte", legacy_volumes::quobyte),
     ("cephfs", "cephfs", legacy_volumes::cephfs),
     ("iscsi", "iscsi", legacy_volumes::iscsi),
-    ("cinder", "cinder", legacy_volumes::cinder),
+    ("cinder", "cinder", legacy_volumes::persistent_cinder),
     ("fc", "fc", legacy_volumes::fibre_channel),
     ("flexVolume", "flexVolume", legacy_volumes::flex),
-    ("azureFile", "azureFile", legacy_volumes::azure_file),
+    ("azureFile", "azureFile", legacy_volumes::persistent_azure_file),
     ("vsphereVolume", "vsphereVolume", legacy_volumes::vsphere),
     ("photonPersistentDisk", "photonPersistentDisk", legacy_volumes::photon),
     ("portworxVolume", "portworxVolume", legacy_volumes::portworx),
     ("azureDisk", "azureDisk", legacy_volumes::azure_disk),
     ("scaleIO", "scaleIO", legacy_volumes::scale_io),
     ("local", "local", local),
-    ("storageos", "storageos", legacy_volumes::storageos),
+    ("storageos", "storageos", legacy_volumes::persistent_storageos),
     ("csi", "csi", csi),
 ];
 
@@ -76,7 +77,7 @@ impl Hooks for PersistentVolume {
 
     fn validate_create(&self, _context: &Context<'_>, volume: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        validate(&volume["spec"], &spec(), &mut errors);
+        validate(volume, &spec(), &mut errors);
         errors
     }
 
@@ -110,7 +111,8 @@ impl Hooks for PersistentVolume {
         let affinity = "nodeAffinity";
         if old["spec"].has(affinity) && !same(&field(old, affinity), &field(new, affinity)) {
             let detail = format!("{IMMUTABLE}, except for updating from beta label to GA");
-            errors.invalid(&Path::root(affinity), field(new, affinity), &detail);
+            let shown = internal::show("*core.VolumeNodeAffinity", &field(new, affinity));
+            errors.push(FieldError::invalid_shown(&Path::root(affinity), &shown, &detail));
         }
         let class = "volumeAttributesClassName";
         if old["spec"].has(class) && !new["spec"].has(class) {
@@ -152,7 +154,8 @@ impl Hooks for PersistentVolume {
     }
 }
 
-fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
+fn validate(volume: &Value, path: &Path, errors: &mut Errors) {
+    let spec = &volume["spec"];
     modes(spec, &path.child("accessModes"), errors);
     let capacity = path.child("capacity");
     let given = spec.entries("capacity");
@@ -182,7 +185,7 @@ fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
             None => errors.required(&path, "must specify required node constraints"),
         }
     }
-    sources(spec, path, errors);
+    sources(volume["metadata"].text("name"), spec, path, errors);
     let recycles = spec.text("persistentVolumeReclaimPolicy") == "Recycle";
     let root = spec["hostPath"].text("path");
     if recycles && !root.is_empty() && root.split('/').all(|part| matches!(part, "" | ".")) {
@@ -226,7 +229,7 @@ fn modes(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn sources(spec: &Value, path: &Path, errors: &mut Errors) {
+fn sources(name: &str, spec: &Value, path: &Path, errors: &mut Errors) {
     let mut found = false;
     for (field, inner, check) in SOURCES {
         let Some(source) = spec.sub(field) else { continue };
@@ -234,7 +237,10 @@ fn sources(spec: &Value, path: &Path, errors: &mut Errors) {
             errors.forbidden(&path.child(field), "may not specify more than 1 volume type");
         } else {
             found = true;
-            check(source, &path.child(inner), errors);
+            match field {
+                "iscsi" => legacy_volumes::iscsi_of(name, source, &path.child(inner), errors),
+                _ => check(source, &path.child(inner), errors),
+            }
             if field == "local" && !spec.has("nodeAffinity") {
                 let detail = "Local volume requires node affinity";
                 errors.required(&path.child("nodeAffinity"), detail);

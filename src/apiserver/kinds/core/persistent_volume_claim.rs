@@ -49,7 +49,10 @@ impl Hooks for PersistentVolumeClaim {
         if context.subresource == "status" {
             validate_status(new, &mut errors);
         } else {
-            validate_spec(&new["spec"], &spec(), &mut errors);
+            // A claim that names the group of its source goes on with whatever that is called.
+            let source = |field: &str| !old["spec"][field].text("apiGroup").is_empty();
+            let lenient = source("dataSource") || source("dataSourceRef");
+            validate_changed(&new["spec"], lenient, &spec(), &mut errors);
             validate_change(old, new, &mut errors);
         }
         errors
@@ -160,6 +163,11 @@ pub(crate) fn access_modes(modes: &Value) -> String {
 
 /// Validates the spec of a claim or of a claim template.
 pub(crate) fn validate_spec(spec: &Value, path: &Path, errors: &mut Errors) {
+    validate_changed(spec, false, path, errors);
+}
+
+/// As [`validate_spec`]; `any_group` lets the source be of a group that cannot be.
+fn validate_changed(spec: &Value, any_group: bool, path: &Path, errors: &mut Errors) {
     let modes = path.child("accessModes");
     if spec.list("accessModes").is_empty() {
         errors.required(&modes, "at least 1 access mode is required");
@@ -193,10 +201,10 @@ pub(crate) fn validate_spec(spec: &Value, path: &Path, errors: &mut Errors) {
         }
     }
     optional_one_of(spec, "volumeMode", path, &["Block", "Filesystem"], errors);
-    data_sources(spec, path, errors);
+    data_sources(spec, any_group, path, errors);
 }
 
-fn data_sources(spec: &Value, path: &Path, errors: &mut Errors) {
+fn data_sources(spec: &Value, any_group: bool, path: &Path, errors: &mut Errors) {
     for field in ["dataSource", "dataSourceRef"] {
         let Some(source) = spec.sub(field) else { continue };
         let path = path.child(field);
@@ -210,7 +218,7 @@ fn data_sources(spec: &Value, path: &Path, errors: &mut Errors) {
             let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
             errors.invalid(&path, kind, detail);
         }
-        if !group.is_empty() {
+        if !group.is_empty() && !any_group {
             errors.messages(&path.child("apiGroup"), group, names::dns1123_subdomain(group));
         }
         let namespace = source.text("namespace");

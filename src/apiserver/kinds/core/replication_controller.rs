@@ -1,6 +1,6 @@
 //! ReplicationControllers: what ReplicaSets have taken the place of.
 
-use apimachinery::field::Path;
+use apimachinery::{field::Path, names};
 use serde_json::Value;
 
 use crate::kinds::{
@@ -44,6 +44,12 @@ impl Workload for ReplicationController {
 
     fn warnings(&self, old: Option<&Value>, controller: &Value) -> Vec<String> {
         workload::pod_name_warning(old, controller)
+    }
+
+    /// Declaratively: the length is counted in bytes, and says so.
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        let messages = names::name_is_dns_subdomain(name, prefix);
+        messages.into_iter().map(|message| message.replace(" characters", " bytes")).collect()
     }
 
     fn fields(&self) -> &'static [&'static str] {

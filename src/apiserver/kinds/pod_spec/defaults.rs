@@ -33,9 +33,6 @@ pub(crate) fn default_spec(spec: &mut Value) {
     for volume in list_mut(spec, "volumes") {
         default_volume(volume);
     }
-    if spec.on("hostNetwork") {
-        default_host_ports(spec);
-    }
     if let Some(overhead) = spec.get_mut("overhead") {
         round_up(overhead);
     }
@@ -113,7 +110,11 @@ fn default_volume(volume: &mut Value) {
     }
 }
 
-fn default_host_ports(spec: &mut Value) {
+/// On the host's network all ports are the host's. Of Pods only.
+pub(crate) fn default_host_ports(spec: &mut Value) {
+    if !spec.on("hostNetwork") {
+        return;
+    }
     for list in ["containers", "initContainers"] {
         for container in list_mut(spec, list) {
             for port in list_mut(container, "ports") {

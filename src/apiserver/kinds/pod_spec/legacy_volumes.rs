@@ -45,31 +45,63 @@ pub(crate) fn aws_disk(source: &Value, path: &Path, errors: &mut Errors) {
     partition(source, path, errors);
 }
 
+pub(crate) const ISCSI_NAME: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
+
+/// Whether the interface that is named after volume and portal has too long a name.
+pub(crate) fn iscsi_name_too_long(source: &Value, volume: &str) -> bool {
+    source.has("initiatorName") && volume.len() + 1 + source.text("targetPortal").len() > 64
+}
+
+/// An iSCSI volume of a pod.
 pub(crate) fn iscsi(source: &Value, path: &Path, errors: &mut Errors) {
-    required(source, &["targetPortal", "iqn"], path, errors);
-    let initiators = [("iqn", source.opt_text("iqn").filter(|iqn| !iqn.is_empty()))];
-    for (field, name) in
-        initiators.into_iter().chain([("initiatorname", source.opt_text("initiatorName"))])
-    {
-        let Some(name) = name else { continue };
-        let detail = match name.get(..3) {
-            Some("iqn") => !iqn(name),
-            Some("eui") => {
-                !(name.len() == 20 && name[4..].bytes().all(|b| b.is_ascii_alphanumeric()))
-            }
-            Some("naa") => {
-                !(name.len() == 36 && name[4..].bytes().all(|b| b.is_ascii_alphanumeric()))
-            }
-            _ => {
-                let detail = "must be valid format starting with iqn, eui, or naa";
-                errors.invalid(&path.child(field), name, detail);
-                false
-            }
-        };
-        if detail {
-            errors.invalid(&path.child(field), name, "must be valid format");
-        }
+    required(source, &["targetPortal"], path, errors);
+    let unknown = "must be valid format starting with iqn, eui, or naa";
+    iscsi_qualified_name(source, unknown, path, errors);
+    iscsi_unit(source, path, errors);
+    iscsi_initiator(source, unknown, path, errors);
+}
+
+/// An iSCSI volume of the PersistentVolume of this name.
+pub(crate) fn iscsi_of(volume: &str, source: &Value, path: &Path, errors: &mut Errors) {
+    required(source, &["targetPortal"], path, errors);
+    if iscsi_name_too_long(source, volume) {
+        let portal = source.text("targetPortal");
+        errors.invalid(&path.child("targetportal"), portal, ISCSI_NAME);
     }
+    let unknown = "must be valid format";
+    iscsi_qualified_name(source, unknown, path, errors);
+    iscsi_unit(source, path, errors);
+    secret(source, &["name"], path, errors);
+    iscsi_initiator(source, unknown, path, errors);
+}
+
+fn iscsi_qualified_name(source: &Value, unknown: &str, path: &Path, errors: &mut Errors) {
+    match source.text("iqn") {
+        "" => errors.required(&path.child("iqn"), ""),
+        name => iscsi_name(name, unknown, &path.child("iqn"), errors),
+    }
+}
+
+fn iscsi_initiator(source: &Value, unknown: &str, path: &Path, errors: &mut Errors) {
+    if let Some(name) = source.opt_text("initiatorName") {
+        iscsi_name(name, unknown, &path.child("initiatorname"), errors);
+    }
+}
+
+/// `unknown` is what is said of a name of none of the three forms.
+fn iscsi_name(name: &str, unknown: &str, path: &Path, errors: &mut Errors) {
+    let wrong = match name.get(..3) {
+        Some("iqn") => !iqn(name),
+        Some("eui") => !(name.len() == 20 && name[4..].bytes().all(|b| b.is_ascii_alphanumeric())),
+        Some("naa") => !(name.len() == 36 && name[4..].bytes().all(|b| b.is_ascii_alphanumeric())),
+        _ => return errors.invalid(path, name, unknown),
+    };
+    if wrong {
+        errors.invalid(path, name, "must be valid format");
+    }
+}
+
+fn iscsi_unit(source: &Value, path: &Path, errors: &mut Errors) {
     let lun = source.int("lun").unwrap_or_default();
     if !(0..=255).contains(&lun) {
         errors.invalid(&path.child("lun"), lun, &names::inclusive_range_error(0, 255));
@@ -96,8 +128,22 @@ fn iqn(name: &str) -> bool {
         && !target.chars().any(|c| ",;*&$|".contains(c) || c.is_whitespace())
 }
 
-pub(crate) fn glusterfs(source: &Value, path: &Path, errors: &mut Errors) {
+pub(super) fn glusterfs(source: &Value, path: &Path, errors: &mut Errors) {
     required(source, &["endpoints", "path"], path, errors);
+}
+
+/// The same of a PersistentVolume.
+pub(crate) fn persistent_glusterfs(source: &Value, path: &Path, errors: &mut Errors) {
+    glusterfs(source, path, errors);
+    let path = path.child("endpointsNamespace");
+    match source.opt_text("endpointsNamespace") {
+        None => {}
+        Some("") => {
+            let detail = "if the endpointnamespace is set, it must be a valid namespace name";
+            errors.invalid(&path, "", detail);
+        }
+        Some(namespace) => dns_label(namespace, &path, errors),
+    }
 }
 
 pub(crate) fn flocker(source: &Value, path: &Path, errors: &mut Errors) {
@@ -118,11 +164,22 @@ pub(crate) fn rbd(source: &Value, path: &Path, errors: &mut Errors) {
     required(source, &["monitors", "image"], path, errors);
 }
 
-pub(crate) fn cinder(source: &Value, path: &Path, errors: &mut Errors) {
-    required(source, &["volumeID"], path, errors);
+/// A reference to a secret, where there is one.
+fn secret(source: &Value, fields: &[&str], path: &Path, errors: &mut Errors) {
     if let Some(reference) = source.sub("secretRef") {
-        required(reference, &["name"], &path.child("secretRef"), errors);
+        required(reference, fields, &path.child("secretRef"), errors);
     }
+}
+
+pub(super) fn cinder(source: &Value, path: &Path, errors: &mut Errors) {
+    required(source, &["volumeID"], path, errors);
+    secret(source, &["name"], path, errors);
+}
+
+/// The same of a PersistentVolume, whose secret is in any namespace.
+pub(crate) fn persistent_cinder(source: &Value, path: &Path, errors: &mut Errors) {
+    required(source, &["volumeID"], path, errors);
+    secret(source, &["name", "namespace"], path, errors);
 }
 
 pub(crate) fn cephfs(source: &Value, path: &Path, errors: &mut Errors) {
@@ -180,8 +237,16 @@ pub(crate) fn flex(source: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-pub(crate) fn azure_file(source: &Value, path: &Path, errors: &mut Errors) {
+pub(super) fn azure_file(source: &Value, path: &Path, errors: &mut Errors) {
     required(source, &["secretName", "shareName"], path, errors);
+}
+
+/// The same of a PersistentVolume.
+pub(crate) fn persistent_azure_file(source: &Value, path: &Path, errors: &mut Errors) {
+    azure_file(source, path, errors);
+    if source.opt_text("secretNamespace") == Some("") {
+        errors.required(&path.child("secretNamespace"), "");
+    }
 }
 
 pub(crate) fn azure_disk(source: &Value, path: &Path, errors: &mut Errors) {
@@ -218,16 +283,24 @@ pub(crate) fn portworx(source: &Value, path: &Path, errors: &mut Errors) {
     required(source, &["volumeID"], path, errors);
 }
 
-pub(crate) fn storageos(source: &Value, path: &Path, errors: &mut Errors) {
+pub(super) fn storageos(source: &Value, path: &Path, errors: &mut Errors) {
+    storageos_names(source, path, errors);
+    secret(source, &["name"], path, errors);
+}
+
+/// The same of a PersistentVolume, whose secret is in any namespace.
+pub(crate) fn persistent_storageos(source: &Value, path: &Path, errors: &mut Errors) {
+    storageos_names(source, path, errors);
+    secret(source, &["name", "namespace"], path, errors);
+}
+
+fn storageos_names(source: &Value, path: &Path, errors: &mut Errors) {
     for field in ["volumeName", "volumeNamespace"] {
         match source.text(field) {
             "" if field == "volumeName" => errors.required(&path.child(field), ""),
             "" => {}
             name => dns_label(name, &path.child(field), errors),
         }
-    }
-    if let Some(reference) = source.sub("secretRef") {
-        required(reference, &["name"], &path.child("secretRef"), errors);
     }
 }
 

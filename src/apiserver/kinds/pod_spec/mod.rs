@@ -20,6 +20,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 pub(crate) mod volumes;
+mod windows;
 
 use apimachinery::{field::Path, names};
 use serde_json::Value;
@@ -27,7 +28,9 @@ use serde_json::Value;
 pub(crate) use self::{
     affinity::node_selector,
     containers::all_containers,
-    defaults::{default_pod_level, default_requests, default_spec, default_template},
+    defaults::{
+        default_host_ports, default_pod_level, default_requests, default_spec, default_template,
+    },
     features::{drop_disabled, drop_from_template},
     requirements::{limits_and_requests, totals},
     scheduling::{taint_effect, tolerations},

@@ -36,38 +36,56 @@ fn check(resources: &Value, name: fn(&str, &Path, &mut Errors), path: &Path, err
         compute |= matches!(resource, "cpu" | "memory");
         if resource_names::is_huge_page(resource) {
             huge = true;
-            if !resource_names::divides_huge_pages(resource, quantity(value)) {
-                let text = quantity_text(value);
-                let detail = format!("{text} is not positive integer multiple of {resource}");
-                errors.invalid(&path, text.as_str(), &detail);
-            }
         }
     };
     for (resource, value) in resources.entries("limits") {
         one(&limits, resource, value, errors);
+        huge_pages(resource, value, &limits, errors);
     }
     for (resource, value) in resources.entries("requests") {
         one(&requests, resource, value, errors);
-        let flexible = resource_names::may_overcommit(resource);
-        match resources["limits"].sub(resource) {
-            Some(limit) => {
-                let (request, limit) = (quantity(value), quantity(limit));
-                let wrong = match flexible {
-                    false if request != limit => "equal to",
-                    _ if request > limit => "less than or equal to",
-                    _ => continue,
-                };
-                let detail = format!("must be {wrong} {resource} limit of {limit}");
-                errors.invalid(&requests, request.to_string(), &detail);
-            }
-            None if !flexible => {
-                errors.required(&limits, "Limit must be set for non overcommitable resources");
-            }
-            None => {}
-        }
+        let limit = resources["limits"].sub(resource).map(quantity);
+        within_limit(resource, &quantity(value), limit, path, errors);
+        huge_pages(resource, value, &requests, errors);
     }
     if huge && !compute {
         errors.forbidden(path, "HugePages require cpu or memory");
+    }
+}
+
+/// A request against its limit.
+fn within_limit(
+    resource: &str,
+    request: &Quantity,
+    limit: Option<Quantity>,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    let flexible = resource_names::may_overcommit(resource);
+    let Some(limit) = limit else {
+        if !flexible {
+            let detail = "Limit must be set for non overcommitable resources";
+            errors.required(&path.child("limits"), detail);
+        }
+        return;
+    };
+    let wrong = match flexible {
+        false if *request != limit => "equal to",
+        _ if *request > limit => "less than or equal to",
+        _ => return,
+    };
+    let detail = format!("must be {wrong} {resource} limit of {limit}");
+    errors.invalid(&path.child("requests"), request.to_string(), &detail);
+}
+
+/// Huge pages are counted whole.
+fn huge_pages(resource: &str, value: &Value, list: &Path, errors: &mut Errors) {
+    if resource_names::is_huge_page(resource)
+        && !resource_names::divides_huge_pages(resource, quantity(value))
+    {
+        let text = quantity_text(value);
+        let detail = format!("{text} is not positive integer multiple of {resource}");
+        errors.invalid(&list.key(resource), text.as_str(), &detail);
     }
 }
 

@@ -7,7 +7,7 @@ use apimachinery::{
 };
 use serde_json::{Value, json};
 
-use super::all_containers;
+use super::{all_containers, windows};
 use crate::kinds::{
     validation::{Errors, Report as _, descending_path, optional_one_of},
     value::{Fields as _, list_mut, object_at},
@@ -36,6 +36,7 @@ pub(super) fn of_pod(spec: &Value, path: &Path, errors: &mut Errors) {
     sysctls(spec, context, &path.child("sysctls"), errors);
     optional_one_of(context, "fsGroupChangePolicy", path, &["Always", "OnRootMismatch"], errors);
     seccomp(context, path, errors);
+    windows::options(context, path, errors);
     app_armor(context, path, errors);
     optional_one_of(context, "supplementalGroupsPolicy", path, &["Merge", "Strict"], errors);
     optional_one_of(context, "seLinuxChangePolicy", path, &["MountOption", "Recursive"], errors);
@@ -59,6 +60,7 @@ pub(super) fn of_container(context: &Value, path: &Path, host_users: bool, error
             errors.invalid(path, context.clone(), detail);
         }
     }
+    windows::options(context, path, errors);
     app_armor(context, path, errors);
 }
 

@@ -65,6 +65,9 @@ pub(super) fn validate<'a>(
         let before = errors.len();
         source(volume, &path, errors);
         let name = volume.text("name");
+        if legacy_volumes::iscsi_name_too_long(&volume["iscsi"], name) {
+            errors.invalid(&path.child("name"), name, legacy_volumes::ISCSI_NAME);
+        }
         if let Some(pod) = pod.filter(|_| volume.has("ephemeral") && !name.is_empty()) {
             let claim = format!("{pod}-{name}");
             for message in names::dns1123_subdomain(&claim) {

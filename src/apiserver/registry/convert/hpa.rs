@@ -59,6 +59,7 @@ pub(super) fn v2_to_v1(hpa: &mut Value) {
             current = all;
         }
         conditions = status.remove("conditions");
+        status.entry("currentReplicas").or_insert(0.into());
         if let Some(at) = current.iter().position(|m| is_cpu_utilization(m, "current")) {
             let value = current[at]["resource"]["current"]["averageUtilization"].clone();
             status.insert("currentCPUUtilizationPercentage".into(), value);

@@ -35,16 +35,16 @@ impl Hooks for Job {
                 spec["manualSelector"] = false.into();
             }
         }
-        let labels = job["spec"]["template"]["metadata"]["labels"].clone();
-        let bare = job["metadata"].entries("labels").next().is_none();
-        if bare && labels.as_object().is_some_and(|labels| !labels.is_empty()) {
-            job["metadata"]["labels"] = labels;
+        // Those of a new job come when its pods have all of theirs.
+        if job["spec"].on("manualSelector") || job["spec"].has("selector") {
+            labels_of_pods(job);
         }
     }
 
     fn prepare_create(&self, _context: &Context<'_>, job: &mut Value) {
         if !job["spec"].on("manualSelector") {
             generate_selector(job);
+            labels_of_pods(job);
         }
         pod_spec::drop_from_template(job, None);
     }
@@ -150,13 +150,19 @@ fn duration(status: &Value) -> String {
     human(end.as_second() - start.as_second())
 }
 
+/// A job without labels has those of its pods.
+fn labels_of_pods(job: &mut Value) {
+    let labels = job["spec"]["template"]["metadata"]["labels"].clone();
+    let bare = job["metadata"].entries("labels").next().is_none();
+    if bare && labels.as_object().is_some_and(|labels| !labels.is_empty()) {
+        job["metadata"]["labels"] = labels;
+    }
+}
+
 /// Labels the pods with what is unique to the job, and selects them by that.
 fn generate_selector(job: &mut Value) {
     let meta = |field: &str| Value::from(job["metadata"].text(field));
     let (name, uid) = (meta("name"), meta("uid"));
-    // Labels that the job has from its pods are, upstream, one map with theirs.
-    let shared = job["metadata"].has("labels")
-        && job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"];
     let template = &mut job["spec"]["template"];
     if object_at(template, "metadata").is_some()
         && let Some(labels) = object_at(&mut template["metadata"], "labels")
@@ -166,10 +172,6 @@ fn generate_selector(job: &mut Value) {
         }
         for key in [OLD_UID, UID] {
             labels.entry(key).or_insert_with(|| uid.clone());
-        }
-        if shared {
-            let labels = labels.clone();
-            job["metadata"]["labels"] = labels.into();
         }
     }
     if object_at(&mut job["spec"], "selector").is_some()

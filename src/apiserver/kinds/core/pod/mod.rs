@@ -25,6 +25,7 @@ impl Hooks for Pod {
         let Some(spec) = pod.get_mut("spec") else { return };
         pod_spec::default_spec(spec);
         pod_spec::default_requests(spec);
+        pod_spec::default_host_ports(spec);
         if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
             spec["terminationGracePeriodSeconds"] = 1.into();
         }

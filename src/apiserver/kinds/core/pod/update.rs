@@ -174,7 +174,7 @@ fn munge(was: &Value, is: &Value, errors: &mut Errors) -> Value {
                 .all(|(key, value)| munged["nodeSelector"].opt_text(key) == Some(value));
             if !kept {
                 let detail =
-                    "only additions to spec.nodeSelector are allowed (no deletions or mutations)";
+                    "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
                 let value = munged["nodeSelector"].clone();
                 errors.invalid(&spec().child("nodeSelector"), value, detail);
             }

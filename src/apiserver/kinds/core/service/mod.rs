@@ -68,11 +68,14 @@ impl Hooks for Service {
             return Ok(());
         }
         families::settle(old, new)?;
-        allocation::allocate(&context.server.allocators, old, new)
+        allocation::allocate(&context.server.allocators, old, new, context.dry_run)
     }
 
     fn release(&self, context: &Context<'_>, service: &Value, kept: Option<&Value>) {
-        context.server.allocators.release(service, kept);
+        // A dry run takes nothing.
+        if !context.dry_run {
+            context.server.allocators.release(service, kept);
+        }
     }
 
     fn validate_create(&self, _context: &Context<'_>, service: &Value) -> Vec<FieldError> {
