@@ -175,7 +175,8 @@ pub(crate) fn omitted(graph: &Graph, field: &Field, value: &Value) -> bool {
         return !field.has(field::ALWAYS_WRITTEN);
     }
     if field.has(field::ALWAYS_WRITTEN | field::POINTER) {
-        return false;
+        // Stored as protobuf, as upstream does, an empty list is none.
+        return !field.has(field::POINTER) && value.as_array().is_some_and(Vec::is_empty);
     }
     match value {
         Value::String(text) => text.is_empty() && graph.node(field.node).kind != Kind::IntOrString,

@@ -17,7 +17,7 @@ use crate::kinds::{
         Check, Errors, IMMUTABLE, POSITIVE, Report as _, dns_label, dns_subdomain, no_backsteps,
         optional_one_of, quantity, quantity_text, spec,
     },
-    value::{Fields as _, remove, same, set_default},
+    value::{Fields as _, list_mut, remove, same, set_default},
 };
 
 pub(crate) struct PersistentVolume;
@@ -109,9 +109,10 @@ impl Hooks for PersistentVolume {
             errors.invalid(&Path::root("volumeMode"), field(new, "volumeMode"), IMMUTABLE);
         }
         let affinity = "nodeAffinity";
-        if old["spec"].has(affinity) && !same(&field(old, affinity), &field(new, affinity)) {
+        let (was, is) = (field(old, affinity), field(new, affinity));
+        if old["spec"].has(affinity) && !same(&with_labels_of(&was, &is), &is) {
             let detail = format!("{IMMUTABLE}, except for updating from beta label to GA");
-            let shown = internal::show("*core.VolumeNodeAffinity", &field(new, affinity));
+            let shown = internal::show("*core.VolumeNodeAffinity", &is);
             errors.push(FieldError::invalid_shown(&Path::root(affinity), &shown, &detail));
         }
         let class = "volumeAttributesClassName";
@@ -152,6 +153,38 @@ impl Hooks for PersistentVolume {
             unset("volumeMode").into(),
         ]
     }
+}
+
+/// Labels that have a name without `beta` now.
+const GA_LABELS: [(&str, &str); 5] = [
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+];
+
+/// A node affinity with the keys of another where those are the newer names of its own. That other
+/// keys may become none is upstream's.
+fn with_labels_of(was: &Value, is: &Value) -> Value {
+    let mut renamed = was.clone();
+    let (Some(old), Some(new)) = (
+        renamed.pointer_mut("/required/nodeSelectorTerms").and_then(Value::as_array_mut),
+        is.pointer("/required/nodeSelectorTerms").and_then(Value::as_array),
+    ) else {
+        return renamed;
+    };
+    for (old, new) in old.iter_mut().zip(new) {
+        for field in ["matchExpressions", "matchFields"] {
+            for (old, new) in list_mut(old, field).zip(new.list(field)) {
+                let known = GA_LABELS.iter().find(|(beta, _)| *beta == old.text("key"));
+                if new.text("key") == known.map_or("", |(_, label)| *label) {
+                    old["key"] = new["key"].clone();
+                }
+            }
+        }
+    }
+    renamed
 }
 
 fn validate(volume: &Value, path: &Path, errors: &mut Errors) {

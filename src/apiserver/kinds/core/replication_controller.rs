@@ -49,7 +49,11 @@ impl Workload for ReplicationController {
     /// Declaratively: the length is counted in bytes, and says so.
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         let messages = names::name_is_dns_subdomain(name, prefix);
-        messages.into_iter().map(|message| message.replace(" characters", " bytes")).collect()
+        let bytes = |message: String| match message.strip_suffix(" characters") {
+            Some(length) => format!("{length} bytes"),
+            None => message,
+        };
+        messages.into_iter().map(bytes).collect()
     }
 
     fn fields(&self) -> &'static [&'static str] {

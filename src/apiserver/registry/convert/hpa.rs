@@ -81,6 +81,11 @@ pub(super) fn v2_to_v1(hpa: &mut Value) {
 
 /// `v1` to `v2`.
 pub(super) fn v1_to_v2(hpa: &mut Value) {
+    if let Some(status) = hpa.get_mut("status").and_then(Value::as_object_mut)
+        && status.get("currentReplicas") == Some(&json!(0))
+    {
+        status.remove("currentReplicas");
+    }
     let metrics = take(hpa, METRICS);
     let behavior = take(hpa, BEHAVIOR);
     let current = take(hpa, STATUS);
