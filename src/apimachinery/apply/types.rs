@@ -80,7 +80,8 @@ impl<'a> Type<'a> {
         let Type::Declared(graph, node, preserve) = self else { return self.deduce(value) };
         match node.kind {
             Kind::Object => Shape::Map(Fields {
-                atomic: node.has(flag::ATOMIC_MAP),
+                // A field may say otherwise than its type.
+                atomic: node.has(flag::ATOMIC_MAP) && !node.has(flag::GRANULAR_MAP),
                 declared: Some((graph, node, preserve)),
                 others: (preserve || node.len == 0).then_some(Type::Deduced),
             }),

@@ -35,6 +35,12 @@ impl Workload for DaemonSet {
     };
 
     fn default(&self, set: &mut Value) {
+        // Upstream's own form has the count beside the spec: it is always there.
+        if let Some(metadata) = set.get_mut("metadata")
+            && let Some(annotations) = object_at(metadata, "annotations")
+        {
+            annotations.entry(GENERATION).or_insert("0".into());
+        }
         let Some(spec) = set.get_mut("spec") else { return };
         let Some(strategy) = object_at(spec, "updateStrategy") else { return };
         strategy.entry("type").or_insert("RollingUpdate".into());
