@@ -199,6 +199,12 @@ impl FieldError {
         Self::new(path, Cause::TooLong, None, &format!("may not be more than {limit} bytes"))
     }
 
+    /// The string has more than `limit` characters.
+    pub fn too_long_characters(path: &Path, limit: usize) -> Self {
+        let detail = format!("may not be more than {limit} characters");
+        Self::new(path, Cause::TooLong, None, &detail)
+    }
+
     /// The list has more than `limit` items.
     pub fn too_many(path: &Path, actual: usize, limit: usize) -> Self {
         let plural = if limit == 1 { "item" } else { "items" };

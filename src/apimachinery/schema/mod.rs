@@ -17,6 +17,7 @@ mod identity;
 pub(crate) mod leaf;
 mod prune;
 mod resources;
+mod show;
 mod structural;
 mod table;
 mod text;

@@ -215,7 +215,12 @@ pub fn validate_labels(labels: Option<&Value>, path: &Path, errors: &mut Vec<Fie
     }
 }
 
-fn validate_annotations(annotations: Option<&Value>, path: &Path, errors: &mut Vec<FieldError>) {
+/// Validates a map of annotations.
+pub fn validate_annotations(
+    annotations: Option<&Value>,
+    path: &Path,
+    errors: &mut Vec<FieldError>,
+) {
     let mut size = 0;
     for (key, value) in entries(annotations) {
         size += key.len() + value.len();

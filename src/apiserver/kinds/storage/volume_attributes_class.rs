@@ -7,8 +7,9 @@ use super::storage_class::parameters;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
+    go_struct::immutable,
     pod_spec::csi_driver_name,
-    validation::{Errors, immutable},
+    validation::Errors,
     value::Fields as _,
 };
 
@@ -24,8 +25,10 @@ impl Hooks for VolumeAttributesClass {
 
     fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        immutable(old, new, "driverName", &Path::empty(), &mut errors);
-        immutable(old, new, "parameters", &Path::empty(), &mut errors);
+        for field in ["driverName", "parameters"] {
+            let kind = "VolumeAttributesClass";
+            immutable("storage.k8s.io/v1", kind, field, old, new, &mut errors);
+        }
         errors
     }
 
