@@ -169,6 +169,11 @@ impl FieldError {
         Self::new(path, Cause::Duplicate, Some(&value.into()), "")
     }
 
+    /// As [`Self::duplicate`], of a value that is not shown.
+    pub fn duplicate_without_value(path: &Path) -> Self {
+        Self::new(path, Cause::Duplicate, None, "")
+    }
+
     /// The value names something that does not exist.
     pub fn not_found(path: &Path, value: impl Into<Value>) -> Self {
         Self::new(path, Cause::NotFound, Some(&value.into()), "")

@@ -61,7 +61,7 @@ class Server:
                 self.local.connection.close()
                 self.local.connection = None
                 if attempt == 2:
-                    raise
+                    return 0, "no answer"
         try:
             return answer.status, json.loads(text)
         except ValueError:

@@ -179,8 +179,7 @@ pub(crate) fn omitted(graph: &Graph, field: &Field, value: &Value) -> bool {
     }
     match value {
         Value::String(text) => text.is_empty() && graph.node(field.node).kind != Kind::IntOrString,
-        // Upstream stores protobuf, which has no empty lists: they come back as null.
-        Value::Array(list) => list.is_empty(),
+        Value::Array(list) => list.is_empty() && field.has(field::OMIT_EMPTY),
         Value::Object(map) => map.is_empty() && graph.node(field.node).kind == Kind::Map,
         Value::Bool(value) => !value,
         Value::Number(number) => number.as_f64() == Some(0.0),

@@ -41,6 +41,16 @@ impl Schema {
     }
 }
 
+/// A value as Go writes JSON: what could be taken for HTML is escaped.
+pub fn go_json(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(['<', '>', '&']) {
+        return text;
+    }
+    // These stand in strings only.
+    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
 fn show(graph: &Graph, id: NodeId, value: &Value, internal: bool, out: &mut String) {
     let node = graph.node(id);
     match (node.kind, value) {
@@ -94,7 +104,7 @@ fn show(graph: &Graph, id: NodeId, value: &Value, internal: bool, out: &mut Stri
             out.push_str(if comma == "{" { "{}" } else { "}" });
         }
         _ => {
-            let _ = write!(out, "{value}");
+            out.push_str(&go_json(value));
         }
     }
 }

@@ -7,6 +7,7 @@ use apimachinery::{
     GroupVersionKind, Status,
     field::{FieldError, Path},
     names,
+    selector::labels,
 };
 use serde_json::{Map, Value, json};
 
@@ -159,10 +160,16 @@ fn validate(review: &Value, own: bool, local: bool) -> Vec<FieldError> {
 
 /// What is told of a selector of which something could not be understood.
 fn ignored(selector: &Value, name: &str) -> Option<String> {
-    let known = |requirement: &Value| {
-        let operator = requirement["operator"].as_str().unwrap_or_default();
-        matches!(operator, "In" | "NotIn" | "Exists" | "DoesNotExist")
+    let labels = name == "labelSelector";
+    let known = |requirement: &Value| match requirement.text("operator") {
+        "In" | "NotIn" => labels || requirement.list("values").len() == 1,
+        "Exists" | "DoesNotExist" => labels,
+        _ => false,
     };
+    let raw = selector.text("rawSelector");
+    if labels && !raw.is_empty() && labels::Selector::parse(raw).is_err() {
+        return Some(format!("spec.resourceAttributes.{name} ignored due to parse error"));
+    }
     let all = selector["requirements"].as_array()?;
     let unknown = all.iter().filter(|requirement| !known(requirement)).count();
     let partially = if unknown < all.len() { "partially " } else { "" };

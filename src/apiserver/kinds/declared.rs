@@ -32,6 +32,8 @@ pub(crate) enum Rule {
     Required(Given),
     /// May not change once it is there.
     Immutable,
+    /// Where it has changed, nothing else is looked at: others say that it may not.
+    Unchanged,
     /// May be set and unset, but not become another.
     Unmodified,
     /// As many items at most.
@@ -59,14 +61,25 @@ pub(crate) enum Rule {
 
 use Rule::{
     Each, EachBy, EachKey, Enum, Field, Form, Immutable, MaxBytes, MaxItems, MaxLength, OneOf,
-    Optional, Required, Unique, Unmodified,
+    Optional, Required, Unchanged, Unique, Unmodified,
 };
 
 impl Rule {
     /// Whether nothing else is looked at where this is not kept.
     fn ends(&self) -> bool {
-        matches!(self, Optional(_) | Required(_) | Immutable | Unmodified | MaxItems(_))
+        matches!(self, Optional(_) | Required(_) | Immutable | Unchanged | Unmodified | MaxItems(_))
     }
+}
+
+/// Adds what is found by rules to what a kind's own checks found. Where both say the same of a field,
+/// the rules say it.
+pub(crate) fn supersede(rules: &[Rule], old: Option<&Value>, new: &Value, errors: &mut Errors) {
+    let mut declared = Errors::new();
+    check(rules, old, new, &Path::empty(), &mut declared);
+    errors.retain(|error| {
+        !declared.iter().any(|other| other.path == error.path && other.cause == error.cause)
+    });
+    errors.append(&mut declared);
 }
 
 /// Looks at a value by rules; `old` is what it replaces.
@@ -79,8 +92,10 @@ pub(crate) fn check(
 ) {
     let mut kept = true;
     for rule in rules {
-        if kept || rule.ends() {
+        if rule.ends() {
             kept &= apply(rule, old, new, path, errors);
+        } else if kept {
+            apply(rule, old, new, path, errors);
         }
     }
 }
@@ -101,6 +116,7 @@ fn apply(rule: &Rule, old: Option<&Value>, new: &Value, path: &Path, errors: &mu
                 errors.invalid(path, Value::Null, IMMUTABLE);
             }
         }
+        Unchanged => return old.is_none_or(|old| same(old, new)),
         Unmodified => {
             if old.is_some_and(|old| !old.is_null() && !new.is_null() && !same(old, new)) {
                 errors.invalid(path, Value::Null, "field cannot be modified once set");
@@ -222,14 +238,22 @@ fn one_of(
     errors.invalid(path, shown, &format!("must specify exactly one of: {all}"));
 }
 
+/// What is declared counts bytes in its words too.
+pub(crate) fn in_bytes(mut messages: Vec<String>) -> Vec<String> {
+    for message in messages.iter_mut().filter(|it| it.ends_with(" characters")) {
+        *message = message.replace(" characters", " bytes");
+    }
+    messages
+}
+
 /// A DNS label.
 pub(crate) fn short_name(text: &str, path: &Path, errors: &mut Errors) {
-    errors.messages(path, text, names::dns1123_label(text));
+    errors.messages(path, text, in_bytes(names::dns1123_label(text)));
 }
 
 /// A DNS subdomain.
 pub(crate) fn long_name(text: &str, path: &Path, errors: &mut Errors) {
-    errors.messages(path, text, names::dns1123_subdomain(text));
+    errors.messages(path, text, in_bytes(names::dns1123_subdomain(text)));
 }
 
 /// A DNS subdomain in any case.

@@ -187,7 +187,7 @@ impl Run {
             "FieldValueForbidden" => FieldError::forbidden(&path, &detail),
             "FieldValueRequired" => FieldError::required(&path, &detail),
             "FieldValueDuplicate" if !whole => FieldError::duplicate(&path, value.clone()),
-            "FieldValueDuplicate" => FieldError::duplicate(&path, ""),
+            "FieldValueDuplicate" => FieldError::duplicate_without_value(&path),
             _ if whole => FieldError::invalid_without_value(&path, &detail),
             _ => FieldError::invalid(&path, value.clone(), &detail),
         });

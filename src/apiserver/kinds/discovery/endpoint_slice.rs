@@ -24,11 +24,12 @@ use crate::kinds::{
 
 pub(crate) struct EndpointSlice;
 
+const TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
 const MOST_ADDRESSES: usize = 100;
 
 /// What is declared of slices.
 const DECLARED: &[Rule] = &[
-    Field("addressType", &[Required(Filled), Immutable, Enum(&["FQDN", "IPv4", "IPv6"])]),
+    Field("addressType", &[Required(Filled), Immutable, Enum(TYPES)]),
     Field(
         "endpoints",
         &[
@@ -57,14 +58,14 @@ impl Hooks for EndpointSlice {
     }
 
     fn prepare_update(&self, _context: &Context<'_>, old: &Value, new: &mut Value) {
-        if !same(&old["endpoints"], &new["endpoints"]) {
-            drop_topology(new);
-        }
         let label = |of: &Value| of["metadata"]["labels"].clone();
         let parts = ["addressType", "endpoints", "ports"];
         if !same(&label(old), &label(new)) || parts.iter().any(|it| !same(&old[*it], &new[*it])) {
             let generation = old["metadata"].int("generation").unwrap_or_default();
             new["metadata"]["generation"] = (generation + 1).into();
+        }
+        if !same(&old["endpoints"], &new["endpoints"]) {
+            drop_topology(new);
         }
     }
 
@@ -78,6 +79,10 @@ impl Hooks for EndpointSlice {
 
     fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
+        let kind = new.text("addressType");
+        if old.text("addressType") != kind && !kind.is_empty() && !TYPES.contains(&kind) {
+            errors.unsupported(&Path::root("addressType"), kind, TYPES);
+        }
         ports(new, &Path::root("ports"), &mut errors);
         // What older versions let in may stay.
         if !same(&old["endpoints"], &new["endpoints"]) {

@@ -84,12 +84,14 @@ fn validate(old: Option<&Value>, address: &Value) -> Errors {
             dns_subdomain(parent.text("group"), &path.child("group"), &mut errors);
         }
         for field in ["resource", "name", "namespace"] {
-            let text = parent.text(field);
-            if !text.is_empty() {
-                errors.messages(&path.child(field), text, names::path_segment_name(text));
+            let path = path.child(field);
+            match parent.text(field) {
+                "" if field == "namespace" => {}
+                "" => errors.required(&path, ""),
+                text => errors.messages(&path, text, names::path_segment_name(text)),
             }
         }
     }
-    declared::check(&[DECLARED], old, address, &Path::empty(), &mut errors);
+    declared::supersede(&[DECLARED], old, address, &mut errors);
     errors
 }

@@ -1,6 +1,9 @@
 //! RuntimeClasses.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::{
+    field::{FieldError, Path},
+    names,
+};
 use serde_json::{Value, json};
 
 use crate::kinds::{
@@ -14,7 +17,7 @@ use crate::kinds::{
     },
     go_struct::shown,
     pod_spec::{limits_and_requests, tolerations},
-    validation::{Errors, labels},
+    validation::{Errors, Report as _, labels},
     value::Fields as _,
 };
 
@@ -47,6 +50,10 @@ const HANDLER: Rule = Field("handler", &[Immutable, Required(Filled), Form(short
 
 fn validate(old: Option<&Value>, class: &Value) -> Errors {
     let mut errors = Errors::new();
+    let (handler, path) = (class.text("handler"), Path::root("handler"));
+    if !handler.is_empty() {
+        errors.messages(&path, handler, names::dns1123_label(handler));
+    }
     if let Some(overhead) = class.sub("overhead") {
         let limits = json!({"limits": overhead["podFixed"]});
         limits_and_requests(&limits, &[], &Path::root("overhead"), &mut errors);
@@ -67,6 +74,12 @@ fn validate(old: Option<&Value>, class: &Value) -> Errors {
                 errors.push(FieldError::duplicate_shown(&path, &shown, ""));
             }
         }
+    }
+    let formed = errors.iter().filter(|error| error.path == path).count();
+    let changed = old.is_some_and(|old| old.text("handler") != handler);
+    if !changed {
+        // The form of a handler is declared, but not looked at where it has changed.
+        errors.drain(..formed);
     }
     declared::check(&[HANDLER], old, class, &Path::empty(), &mut errors);
     errors

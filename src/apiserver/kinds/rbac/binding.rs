@@ -12,7 +12,7 @@ use crate::kinds::{
     declared::{
         self,
         Given::Filled,
-        Rule::{self, Each, Field, Optional, Required},
+        Rule::{self, Each, Field, Optional, Required, Unchanged},
     },
     go_struct::immutable,
     validation::{Errors, Report as _, dns_subdomain},
@@ -45,7 +45,7 @@ impl Hooks for Binding {
     fn validate_create(&self, _context: &Context<'_>, binding: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         self.validate(binding, &mut errors);
-        declared::check(DECLARED, None, binding, &Path::empty(), &mut errors);
+        declared::supersede(DECLARED, None, binding, &mut errors);
         errors
     }
 
@@ -54,7 +54,7 @@ impl Hooks for Binding {
         self.validate(new, &mut errors);
         let kind = if self.namespaced { "RoleBinding" } else { "ClusterRoleBinding" };
         immutable("rbac.authorization.k8s.io/v1", kind, "roleRef", old, new, &mut errors);
-        declared::check(DECLARED, Some(old), new, &Path::empty(), &mut errors);
+        declared::supersede(DECLARED, Some(old), new, &mut errors);
         errors
     }
 
@@ -100,8 +100,10 @@ impl Hooks for Binding {
 }
 
 /// What is declared of bindings.
-const DECLARED: &[Rule] =
-    &[Field("subjects", &[Optional(Filled), Each(NAMED)]), Field("roleRef", NAMED)];
+const DECLARED: &[Rule] = &[
+    Field("subjects", &[Optional(Filled), Each(NAMED)]),
+    Field("roleRef", &[Unchanged, Field("name", &[Required(Filled)])]),
+];
 const NAMED: &[Rule] = &[Field("name", &[Required(Filled)])];
 
 impl Binding {
@@ -116,9 +118,9 @@ impl Binding {
         if !kinds.contains(&kind) {
             errors.unsupported(&path.child("kind"), kind, kinds);
         }
-        let name = role.text("name");
-        if !name.is_empty() {
-            errors.messages(&path.child("name"), name, names::path_segment_name(name));
+        match role.text("name") {
+            "" => errors.required(&path.child("name"), ""),
+            name => errors.messages(&path.child("name"), name, names::path_segment_name(name)),
         }
         for (at, subject) in binding.list("subjects").iter().enumerate() {
             self.subject(subject, &Path::root("subjects").index(at), errors);

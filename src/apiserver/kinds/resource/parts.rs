@@ -7,6 +7,7 @@ use apimachinery::{
 use serde_json::Value;
 
 use crate::kinds::{
+    declared::in_bytes,
     validation::{Errors, Report as _, label_name},
     value::Fields as _,
 };
@@ -40,7 +41,7 @@ pub(super) fn declared_pool_name(name: &str, path: &Path, errors: &mut Errors) {
         if part.is_empty() {
             errors.invalid(path, name, &format!("segment {at}: must not be empty"));
         } else {
-            for message in names::dns1123_subdomain(part) {
+            for message in in_bytes(names::dns1123_subdomain(part)) {
                 errors.invalid(path, part, &format!("segment {at}: {message}"));
             }
         }
@@ -59,7 +60,7 @@ pub(super) fn declared_full_name(name: &str, path: &Path, errors: &mut Errors) {
                 if domain.len() > 63 {
                     errors.push(FieldError::too_long(path, 63));
                 }
-                for message in names::dns1123_subdomain(domain) {
+                for message in in_bytes(names::dns1123_subdomain(domain)) {
                     errors.invalid(path, domain, &format!("prefix: {message}"));
                 }
             }

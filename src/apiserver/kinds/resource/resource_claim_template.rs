@@ -37,25 +37,14 @@ impl Hooks for ResourceClaimTemplate {
 
     fn validate_create(&self, context: &Context<'_>, template: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        let (outer, path) = (&template["spec"], spec());
-        let requests = outer["spec"]["devices"].list("requests");
-        let admin = |request: &Value| request["exactly"].on("adminAccess");
-        if let Some(at) = requests.iter().position(admin) {
-            let path = spec().child("devices").child("requests").index(at).child("adminAccess");
-            let namespace = template["metadata"].text("namespace");
-            claim::admin_access(context, namespace, &path, &mut errors);
-        }
-        let meta = path.child("metadata");
-        let annotations = outer["metadata"].get("annotations");
-        metadata::validate_annotations(annotations, &meta.child("annotations"), &mut errors);
-        labels(&outer["metadata"], "labels", &meta, &mut errors);
-        claim::validate(&outer["spec"], &path.child("spec"), &mut errors);
+        validate(context, template, &mut errors);
         declared::check(declarations::TEMPLATE, None, template, &Path::empty(), &mut errors);
         errors
     }
 
-    fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
+        validate(context, new, &mut errors);
         immutable("resource.k8s.io/v1", "ResourceClaimTemplate", "spec", old, new, &mut errors);
         declared::check(declarations::TEMPLATE, Some(old), new, &Path::empty(), &mut errors);
         errors
@@ -76,4 +65,20 @@ impl Hooks for ResourceClaimTemplate {
 
 fn inner(template: &mut Value) -> Option<&mut Value> {
     template.get_mut("spec")?.get_mut("spec")
+}
+
+fn validate(context: &Context<'_>, template: &Value, errors: &mut Errors) {
+    let (outer, path) = (&template["spec"], spec());
+    let requests = outer["spec"]["devices"].list("requests");
+    let admin = |request: &Value| request["exactly"].on("adminAccess");
+    if let Some(at) = requests.iter().position(admin) {
+        let path = spec().child("devices").child("requests").index(at).child("adminAccess");
+        let namespace = template["metadata"].text("namespace");
+        claim::admin_access(context, namespace, &path, errors);
+    }
+    let meta = path.child("metadata");
+    let annotations = outer["metadata"].get("annotations");
+    metadata::validate_annotations(annotations, &meta.child("annotations"), errors);
+    labels(&outer["metadata"], "labels", &meta, errors);
+    claim::validate(&outer["spec"], &path.child("spec"), errors);
 }

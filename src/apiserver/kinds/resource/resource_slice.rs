@@ -14,7 +14,7 @@ use crate::kinds::{
     go_struct::{immutable, shown},
     pod_spec::{csi_driver_name, node_selector},
     validation::{Errors, Report as _, dns_subdomain, spec},
-    value::{Fields as _, list_mut, remove, set_default},
+    value::{Fields as _, list_mut, remove, same, set_default},
 };
 
 pub(crate) struct ResourceSlice;
@@ -35,27 +35,22 @@ impl Hooks for ResourceSlice {
         }
     }
 
-    /// Drops what belongs to features that are off.
     fn prepare_create(&self, _context: &Context<'_>, slice: &mut Value) {
-        let Some(spec) = slice.get_mut("spec") else { return };
-        remove(spec, "partitionTypeAttribute");
-        remove(spec, "skipNodeOperations");
-        for device in list_mut(spec, "devices") {
-            remove(device, "nodeAllocatableResources");
-            for consumption in list_mut(device, "consumesCounters") {
-                remove(consumption, "compatibilityGroups");
-            }
-            let attributes = device.get_mut("attributes").and_then(Value::as_object_mut);
-            for attribute in attributes.into_iter().flat_map(|map| map.values_mut()) {
-                for list in ["bools", "ints", "strings", "versions"] {
-                    remove(attribute, list);
-                }
-            }
-        }
+        slice["metadata"]["generation"] = 1.into();
+        drop_disabled(slice);
     }
 
-    fn prepare_update(&self, context: &Context<'_>, _old: &Value, new: &mut Value) {
-        self.prepare_create(context, new);
+    fn prepare_update(&self, _context: &Context<'_>, old: &Value, new: &mut Value) {
+        if !same(&old["spec"], &new["spec"]) {
+            let generation = old["metadata"].int("generation").unwrap_or_default();
+            new["metadata"]["generation"] = (generation + 1).into();
+        }
+        drop_disabled(new);
+    }
+
+    /// What is dropped counts too.
+    fn counts_generations(&self) -> bool {
+        false
     }
 
     fn validate_create(&self, _context: &Context<'_>, slice: &Value) -> Vec<FieldError> {
@@ -194,6 +189,25 @@ fn devices(old: Option<&Value>, spec: &Value, path: &Path, errors: &mut Errors) 
         let name = device.text("name");
         if devices[..at].iter().any(|other| other.text("name") == name) {
             errors.duplicate(&path.index(at), name);
+        }
+    }
+}
+
+/// Drops what belongs to features that are off.
+fn drop_disabled(slice: &mut Value) {
+    let Some(spec) = slice.get_mut("spec") else { return };
+    remove(spec, "partitionTypeAttribute");
+    remove(spec, "skipNodeOperations");
+    for device in list_mut(spec, "devices") {
+        remove(device, "nodeAllocatableResources");
+        for consumption in list_mut(device, "consumesCounters") {
+            remove(consumption, "compatibilityGroups");
+        }
+        let attributes = device.get_mut("attributes").and_then(Value::as_object_mut);
+        for attribute in attributes.into_iter().flat_map(|map| map.values_mut()) {
+            for list in ["bools", "ints", "strings", "versions"] {
+                remove(attribute, list);
+            }
         }
     }
 }

@@ -92,10 +92,13 @@ fn identity(device: &Value) -> [&str; 4] {
 
 fn shown(device: &Value) -> String {
     let [driver, pool, name, share] = identity(device);
-    match share {
-        "" => format!("{driver}/{pool}/{name}"),
-        share => format!("{driver}/{pool}/{name}/{share}"),
-    }
+    format!(
+        "{{\"Driver\":{},\"Pool\":{},\"Device\":{},\"ShareID\":{}}}",
+        Value::from(driver),
+        Value::from(pool),
+        Value::from(name),
+        Value::from(share)
+    )
 }
 
 fn device_status(device: &Value, results: &[Value], path: &Path, errors: &mut Errors) {
@@ -103,7 +106,8 @@ fn device_status(device: &Value, results: &[Value], path: &Path, errors: &mut Er
     parts::pool_name(device.text("pool"), &path.child("pool"), errors);
     dns_label(device.text("device"), &path.child("device"), errors);
     if !results.iter().any(|result| identity(result) == identity(device)) {
-        errors.invalid(path, shown(device), "must be an allocated device in the claim");
+        let detail = "must be an allocated device in the claim";
+        errors.push(FieldError::invalid_shown(path, &shown(device), detail));
     }
     let count = device.list("conditions").len();
     if count > MOST_CONDITIONS {

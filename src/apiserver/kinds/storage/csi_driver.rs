@@ -6,10 +6,7 @@ use serde_json::Value;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
-    declared::{
-        self,
-        Rule::{Field, Immutable},
-    },
+    go_struct::immutable,
     validation::{Errors, IMMUTABLE, Report as _, optional_one_of, spec},
     value::{Fields as _, same},
 };
@@ -38,8 +35,8 @@ impl Hooks for CsiDriver {
             let path = spec().child("attachedRequired");
             errors.invalid(&path, is["attachRequired"].clone(), IMMUTABLE);
         }
-        let modes = Field("volumeLifecycleModes", &[Immutable]);
-        declared::check(&[modes], Some(was), is, &spec(), &mut errors);
+        let modes = "spec.volumeLifecycleModes";
+        immutable("storage.k8s.io/v1", "CSIDriver", modes, old, new, &mut errors);
         errors
     }
 

@@ -1,6 +1,6 @@
 //! VolumeAttachments.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::field::FieldError;
 use serde_json::Value;
 
 use crate::kinds::{
@@ -12,6 +12,7 @@ use crate::kinds::{
         Rule::{self, Field, Form, Immutable, MaxLength, Required},
         long_name_caseless,
     },
+    pod_spec::csi_driver_name,
     validation::{Errors, Report as _, dns_subdomain, spec},
     value::Fields as _,
 };
@@ -61,6 +62,7 @@ const DECLARED: Rule = Field(
 fn validate(old: Option<&Value>, attachment: &Value) -> Errors {
     let mut errors = Errors::new();
     let (inner, path) = (&attachment["spec"], spec());
+    csi_driver_name(inner.text("attacher"), &path.child("attacher"), &mut errors);
     let source = path.child("source");
     let one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
     let volume = inner["source"].opt_text("persistentVolumeName");
@@ -77,6 +79,6 @@ fn validate(old: Option<&Value>, attachment: &Value) -> Errors {
     if let Some(volume) = volume {
         dns_subdomain(volume, &source.child("persistentVolumeName"), &mut errors);
     }
-    declared::check(&[DECLARED], old, attachment, &Path::empty(), &mut errors);
+    declared::supersede(&[DECLARED], old, attachment, &mut errors);
     errors
 }
