@@ -295,7 +295,7 @@ mod tests {
         let message = json!({"rule": "true", "messageExpression": "self.min"});
         assert!(found(message).contains("messageExpression must evaluate to a string"));
         let path = json!({"rule": "true", "fieldPath": ".nope"});
-        assert!(found(path).contains("fieldPath must be a valid path"));
+        assert!(found(path).contains("must be a valid path"));
         let old = json!({"rule": "true", "optionalOldSelf": true});
         assert!(found(old).contains("may not be set if oldSelf is not used in rule"));
     }
