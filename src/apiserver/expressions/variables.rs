@@ -30,6 +30,8 @@ struct Compiled {
 #[derive(Debug, Default)]
 pub(crate) struct Variables {
     all: Vec<Compiled>,
+    /// Whether expressions know of `variables`: always where they mutate, else where there are some.
+    known: bool,
 }
 
 impl Variables {
@@ -40,7 +42,8 @@ impl Variables {
 
     /// The same in an environment that is there already.
     pub(crate) fn compile_in(spec: &Json, base: &Env) -> Self {
-        let mut variables = Self::default();
+        let known = spec.has("mutations") || !spec.list("variables").is_empty();
+        let mut variables = Self { all: Vec::new(), known };
         for variable in spec.list("variables") {
             let env = variables.declare(base.clone());
             let given = !variable.text("expression").trim().is_empty();
@@ -54,6 +57,9 @@ impl Variables {
 
     /// The environment of expressions that may use them.
     pub(crate) fn declare(&self, env: Env) -> Env {
+        if !self.known {
+            return env;
+        }
         let of = |it: &Compiled| it.program.as_ref().map_or(Type::Dyn, |it| it.result().clone());
         // A later one of the same name hides an earlier one.
         let given = self.all.iter().rev().filter(|it| it.given);
