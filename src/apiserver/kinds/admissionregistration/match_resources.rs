@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::webhooks::rule_of;
 use crate::kinds::{
-    validation::{Errors, Report as _, given_one_of, label_selector},
+    validation::{Errors, Report as _, given_one_of, label_selector, one_of},
     value::{Fields as _, list_mut, set_default},
 };
 
@@ -112,5 +112,5 @@ pub(super) fn param_ref(reference: &Value, path: &Path, errors: &mut Errors) {
     if !selects && name.is_empty() {
         errors.required(path, "one of name or selector must be specified");
     }
-    given_one_of(reference, "parameterNotFoundAction", path, &["Deny", "Allow"], errors);
+    one_of(reference, "parameterNotFoundAction", path, &["Deny", "Allow"], errors);
 }
