@@ -186,6 +186,11 @@ impl FieldError {
         Self::new(path, Cause::Duplicate, Some(&value.into()), "")
     }
 
+    /// As [`Self::duplicate`], of a value that is not shown.
+    pub fn duplicate_without_value(path: &Path) -> Self {
+        Self::new(path, Cause::Duplicate, None, "")
+    }
+
     /// The value names something that does not exist.
     pub fn not_found(path: &Path, value: impl Into<Value>) -> Self {
         Self::new(path, Cause::NotFound, Some(&value.into()), "")
@@ -217,6 +222,12 @@ impl FieldError {
     /// The value is longer than `limit` bytes.
     pub fn too_long(path: &Path, limit: usize) -> Self {
         Self::new(path, Cause::TooLong, None, &format!("may not be more than {limit} bytes"))
+    }
+
+    /// The string has more than `limit` characters.
+    pub fn too_long_characters(path: &Path, limit: usize) -> Self {
+        let detail = format!("may not be more than {limit} characters");
+        Self::new(path, Cause::TooLong, None, &detail)
     }
 
     /// The list has more than `limit` items.

@@ -60,6 +60,11 @@ impl fmt::Display for Issues {
             if at > 0 {
                 out.write_str("\n")?;
             }
+            if self.source.is_empty() {
+                // There is no first column then, and nothing to show.
+                write!(out, "ERROR: <input>:1:0: {message}")?;
+                continue;
+            }
             write!(out, "ERROR: <input>:{}:{}: {message}", line + 1, column + 1)?;
             let text = lines.get(*line).copied().unwrap_or_default();
             if text.len() <= LONGEST_LINE {

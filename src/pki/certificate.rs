@@ -102,6 +102,8 @@ pub struct Certificate {
     pub names: AltNames,
     /// SubjectPublicKeyInfo in DER.
     pub public_key: Vec<u8>,
+    /// Whether it may sign others.
+    pub is_ca: bool,
 }
 
 impl Certificate {
@@ -123,9 +125,9 @@ impl Certificate {
         let public_key = tbs.expect(der::SEQUENCE)?.whole.to_owned();
         tbs.optional(der::context(1))?;
         tbs.optional(der::context(2))?;
-        let names = match tbs.optional(der::explicit(3))? {
-            Some(wrapper) => extensions(wrapper.inside().expect(der::SEQUENCE)?.inside())?.names,
-            None => AltNames::default(),
+        let extensions = match tbs.optional(der::explicit(3))? {
+            Some(wrapper) => extensions(wrapper.inside().expect(der::SEQUENCE)?.inside())?,
+            None => Extensions::default(),
         };
         Ok(Self {
             serial,
@@ -133,8 +135,9 @@ impl Certificate {
             subject_der: subject.whole.to_owned(),
             not_before,
             not_after,
-            names,
+            names: extensions.names,
             public_key,
+            is_ca: extensions.is_ca,
         })
     }
 
@@ -153,6 +156,8 @@ pub(crate) struct Extensions {
     pub(crate) names: AltNames,
     /// OIDs of all extensions.
     pub(crate) present: Vec<Vec<u8>>,
+    /// Whether the basic constraints are those of an authority.
+    pub(crate) is_ca: bool,
 }
 
 pub(crate) fn extensions(mut list: Reader<'_>) -> Result<Extensions> {
@@ -164,6 +169,10 @@ pub(crate) fn extensions(mut list: Reader<'_>) -> Result<Extensions> {
         let content = extension.expect(der::OCTET_STRING)?;
         if id == oid::SUBJECT_ALT_NAME {
             found.names = alt_names(content.inside().expect(der::SEQUENCE)?.inside())?;
+        }
+        if id == oid::BASIC_CONSTRAINTS {
+            let ca = content.inside().expect(der::SEQUENCE)?.inside().optional(der::BOOLEAN)?;
+            found.is_ca = ca.is_some_and(|ca| ca.value != [0]);
         }
         found.present.push(id.to_owned());
     }

@@ -42,6 +42,13 @@ def removed(obj, path):
     return obj
 
 
+def versioned(obj, version):
+    """A copy that says which version of the object it replaces."""
+    if not isinstance(obj.get("metadata"), dict):
+        return obj
+    return replaced(obj, ("metadata", "resourceVersion"), version)
+
+
 def name(path):
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 

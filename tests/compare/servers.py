@@ -67,6 +67,11 @@ class Server:
         except ValueError:
             return answer.status, text.decode(errors="replace")
 
+    def user(self):
+        """Who we are to the server."""
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        return self.ask("POST", path, {})[1]["status"]["userInfo"]
+
     def resources(self):
         """`(apiVersion, kind)` of every resource, with its path and whether it is in namespaces."""
         found = {}

@@ -295,7 +295,8 @@ impl Rules {
             "FieldValueRequired",
         ];
         for (i, rule) in list(s, "x-kubernetes-validations").iter().enumerate() {
-            let Some(rule) = rule.as_object() else { continue };
+            let nothing = Map::new();
+            let rule = rule.as_object().unwrap_or(&nothing);
             let path = path.child("x-kubernetes-validations").index(i);
             let (expression, message) = (text(rule, "rule").trim(), text(rule, "message"));
             let breaks = |text: &str| text.contains(['\n', '\r']);

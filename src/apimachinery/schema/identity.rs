@@ -19,14 +19,17 @@ impl Schema {
         errors
     }
 
-    /// Checks that embedded resources have an `apiVersion` and a `kind`. Their metadata is the
-    /// caller's to check, as that of every object.
-    pub fn validate_embedded(&self, value: &Value) -> Vec<FieldError> {
-        let mut errors = Vec::new();
+    /// Checks that embedded resources have an `apiVersion` and a `kind`. Answered too is where there
+    /// are such: their metadata is the caller's to check, as that of every object.
+    pub fn validate_embedded<'v>(
+        &self,
+        value: &'v Value,
+    ) -> (Vec<FieldError>, Vec<(Path, &'v Value)>) {
+        let (mut errors, mut found) = (Vec::new(), Vec::new());
         if !self.graph().typed {
-            embedded(self.graph(), self.id(), value, &Path::empty(), &mut errors);
+            embedded(self.graph(), self.id(), value, &Path::empty(), &mut errors, &mut found);
         }
-        errors
+        (errors, found)
     }
 }
 
@@ -94,7 +97,14 @@ fn repeated<'v>(values: impl Iterator<Item = &'v Value>, mut found: impl FnMut(u
     }
 }
 
-fn embedded(graph: &Graph, id: NodeId, value: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+fn embedded<'v>(
+    graph: &Graph,
+    id: NodeId,
+    value: &'v Value,
+    path: &Path,
+    errors: &mut Vec<FieldError>,
+    found: &mut Vec<(Path, &'v Value)>,
+) {
     if id == NONE || id & BUILTIN != 0 {
         return;
     }
@@ -105,12 +115,15 @@ fn embedded(graph: &Graph, id: NodeId, value: &Value, path: &Path, errors: &mut 
                 for name in ["apiVersion", "kind"] {
                     type_meta(name, map.get(name), &path.child(name), errors);
                 }
+                found.push((path.clone(), value));
             }
             for (key, value) in map {
                 match graph.field(node, key) {
-                    Some(field) => embedded(graph, field.node, value, &path.child(key), errors),
+                    Some(field) => {
+                        embedded(graph, field.node, value, &path.child(key), errors, found);
+                    }
                     None if node.kind == Kind::Map => {
-                        embedded(graph, node.child, value, &path.key(key), errors);
+                        embedded(graph, node.child, value, &path.key(key), errors, found);
                     }
                     None => {}
                 }
@@ -118,7 +131,7 @@ fn embedded(graph: &Graph, id: NodeId, value: &Value, path: &Path, errors: &mut 
         }
         Value::Array(list) if node.kind == Kind::Array => {
             for (i, value) in list.iter().enumerate() {
-                embedded(graph, node.child, value, &path.index(i), errors);
+                embedded(graph, node.child, value, &path.index(i), errors, found);
             }
         }
         _ => {}
@@ -192,7 +205,9 @@ mod tests {
         }}))
         .unwrap();
         let value = json!({"l": [{"apiVersion": "v1", "kind": "Pod"}, {"kind": ""}]});
-        let errors = schema.validate_embedded(&value);
+        let (errors, found) = schema.validate_embedded(&value);
+        let found: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(found, ["l[0]", "l[1]"]);
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(
             errors,

@@ -151,6 +151,10 @@ fn nulls(graph: &Graph, id: NodeId, value: &mut Value) {
         Value::Object(map) => {
             let values = (node.kind == Kind::Map).then_some(node.child);
             map.retain(|key, value| {
+                // Of these it is said what is wrong.
+                if node.has(flag::EMBEDDED_RESOURCE) && matches!(&**key, "apiVersion" | "kind") {
+                    return true;
+                }
                 let Some(id) = graph.field(node, key).map(|f| f.node).or(values) else {
                     return true;
                 };

@@ -6,11 +6,19 @@ use std::collections::BTreeMap;
 use apimachinery::{
     GroupVersionKind, Status,
     field::{FieldError, Path},
+    names,
+    selector::labels,
 };
 use serde_json::{Map, Value, json};
 
 use super::{Authorizer, rules::PolicyRule};
-use crate::request::{RequestInfo, UserInfo};
+use crate::{
+    kinds::{
+        validation::{Errors, Report as _, label_name},
+        value::Fields as _,
+    },
+    request::{RequestInfo, UserInfo},
+};
 
 const EXACTLY_ONE: &str =
     "exactly one of nonResourceAttributes or resourceAttributes must be specified";
@@ -51,6 +59,13 @@ impl Authorizer {
         if !decision.reason.is_empty() {
             status["reason"] = json!(decision.reason);
         }
+        let ignored: Vec<String> = ["fieldSelector", "labelSelector"]
+            .iter()
+            .filter_map(|selector| ignored(&spec["resourceAttributes"][*selector], selector))
+            .collect();
+        if !ignored.is_empty() {
+            status["evaluationError"] = json!(ignored.join("; "));
+        }
         review["status"] = status;
         Ok(review)
     }
@@ -62,10 +77,6 @@ impl Authorizer {
         }
         let mut resources = Vec::new();
         let mut paths = Vec::new();
-        if user.in_group("system:masters") {
-            resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
-            paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
-        }
         for rule in self.rbac.rules_for(user, namespace) {
             let PolicyRule { verbs, api_groups, resources: of, names, urls } = rule;
             if !of.is_empty() {
@@ -112,7 +123,8 @@ fn validate(review: &Value, own: bool, local: bool) -> Vec<FieldError> {
     }
     let attributes = Path::root("spec.resourceAttributes");
     for selector in ["fieldSelector", "labelSelector"] {
-        errors.extend(validate_selector(&resource[selector], &attributes.child(selector)));
+        let labels = selector == "labelSelector";
+        errors.extend(validate_selector(&resource[selector], labels, &attributes.child(selector)));
     }
     let mut metadata = review["metadata"].as_object().cloned().unwrap_or_default();
     metadata.remove("managedFields");
@@ -146,24 +158,74 @@ fn validate(review: &Value, own: bool, local: bool) -> Vec<FieldError> {
     errors
 }
 
-fn validate_selector(selector: &Value, path: &Path) -> Option<FieldError> {
+/// What is told of a selector of which something could not be understood.
+fn ignored(selector: &Value, name: &str) -> Option<String> {
+    let labels = name == "labelSelector";
+    let known = |requirement: &Value| match requirement.text("operator") {
+        "In" | "NotIn" => labels || requirement.list("values").len() == 1,
+        "Exists" | "DoesNotExist" => labels,
+        _ => false,
+    };
+    let raw = selector.text("rawSelector");
+    if labels && !raw.is_empty() && labels::Selector::parse(raw).is_err() {
+        return Some(format!("spec.resourceAttributes.{name} ignored due to parse error"));
+    }
+    let all = selector["requirements"].as_array()?;
+    let unknown = all.iter().filter(|requirement| !known(requirement)).count();
+    let partially = if unknown < all.len() { "partially " } else { "" };
+    (unknown > 0)
+        .then(|| format!("spec.resourceAttributes.{name} {partially}ignored due to parse error"))
+}
+
+/// A requirement of a selector; operators that are not known are for others to judge.
+fn validate_requirement(requirement: &Value, labels: bool, path: &Path, errors: &mut Errors) {
+    let key = requirement.text("key");
+    if !labels && key.is_empty() {
+        errors.required(&path.child("key"), "must be specified");
+    }
+    let values = path.child("values");
+    match (requirement.text("operator"), requirement.list("values").is_empty()) {
+        ("In" | "NotIn", true) => {
+            errors.required(&values, "must be specified when `operator` is 'In' or 'NotIn'");
+        }
+        ("Exists" | "DoesNotExist", false) => {
+            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            errors.forbidden(&values, detail);
+        }
+        _ => {}
+    }
+    if labels {
+        label_name(key, &path.child("key"), errors);
+        for (at, value) in requirement.texts("values").enumerate() {
+            errors.messages(&values.index(at), value, names::label_value(value));
+        }
+    }
+}
+
+fn validate_selector(selector: &Value, labels: bool, path: &Path) -> Errors {
+    let mut errors = Errors::new();
     if selector.is_null() {
-        return None;
+        return errors;
     }
     let raw = selector["rawSelector"].as_str().unwrap_or_default();
     let any = selector["requirements"].as_array().is_some_and(|list| !list.is_empty());
+    let place = path.child("requirements");
     match (raw.is_empty(), any) {
-        (false, true) => Some(FieldError::invalid(
-            &path.child("rawSelector"),
-            raw,
-            "may not specified at the same time as requirements",
-        )),
-        (true, false) => Some(FieldError::required(
-            &path.child("requirements"),
-            &format!("when {path} is specified, requirements or rawSelector is required"),
-        )),
-        _ => None,
+        (false, true) => {
+            let detail = "may not specified at the same time as requirements";
+            errors.invalid(&path.child("rawSelector"), raw, detail);
+        }
+        (true, false) => {
+            let detail =
+                format!("when {path} is specified, requirements or rawSelector is required");
+            errors.required(&place, &detail);
+        }
+        _ => {}
     }
+    for (at, requirement) in selector.list("requirements").iter().enumerate() {
+        validate_requirement(requirement, labels, &place.index(at), &mut errors);
+    }
+    errors
 }
 
 /// Whom a SubjectAccessReview asks about.

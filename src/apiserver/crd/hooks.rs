@@ -92,7 +92,7 @@ impl Hooks for CustomResourceDefinition {
         let mut errors = Errors::new();
         let (name, spec) = (text(&object["metadata"], "name"), &object["spec"]);
         let required = format!("{}.{}", text(&spec["names"], "plural"), text(spec, "group"));
-        if name != required {
+        if !name.is_empty() && name != required {
             let path = Path::root("metadata").child("name");
             let detail = r#"must be spec.names.plural+"."+spec.group"#;
             errors.push(FieldError::invalid(&path, name, detail));
@@ -200,7 +200,7 @@ fn validate_version(version: &Value, path: &Path, errors: &mut Errors) {
     let schema_path = path.child("schema").child("openAPIV3Schema");
     let open_api = &version["schema"]["openAPIV3Schema"];
     if open_api.is_null() {
-        errors.push(FieldError::required(&schema_path, "schemas are required"));
+        errors.push(FieldError::required(&schema_path, ""));
     } else {
         validate_schema(open_api, &schema_path, version, errors);
     }
@@ -208,43 +208,66 @@ fn validate_version(version: &Value, path: &Path, errors: &mut Errors) {
     for (at, column) in list(version, "additionalPrinterColumns").iter().enumerate() {
         validate_column(column, &path.child("additionalPrinterColumns").index(at), errors);
     }
-    let path = path.child("selectableFields");
-    for (at, field) in list(version, "selectableFields").iter().enumerate() {
-        let path = path.index(at).child("jsonPath");
-        match text(field, "jsonPath") {
-            "" => errors.push(FieldError::required(&path, "")),
-            wrong if !wrong.starts_with('.') || !jsonpath::is_valid(wrong) => {
-                errors.push(FieldError::invalid(&path, wrong, "is an invalid path"));
+    selectable_fields(version, &path.child("selectableFields"), errors);
+}
+
+/// Fields that objects can be selected by.
+fn selectable_fields(version: &Value, path: &Path, errors: &mut Errors) {
+    const MOST: usize = 8;
+    let open_api = &version["schema"]["openAPIV3Schema"];
+    let all = list(version, "selectableFields");
+    if open_api.is_null() {
+        if !all.is_empty() {
+            let detail = "may only be set when `version.schema.openAPIV3Schema` is not included";
+            errors.push(FieldError::invalid(path, "", detail));
+        }
+        return;
+    }
+    let mut seen = Vec::new();
+    for (at, field) in all.iter().enumerate() {
+        let (path, field) = (path.index(at).child("jsonPath"), text(field, "jsonPath"));
+        if field.is_empty() {
+            errors.push(FieldError::required(&path, ""));
+            continue;
+        }
+        let steps = match rules::selectable(field, open_api) {
+            Ok((steps, kind)) => {
+                if steps.first().is_some_and(|step| step == "metadata") {
+                    let detail = "must not point to fields in metadata";
+                    errors.push(FieldError::invalid(&path, field, detail));
+                }
+                if !matches!(kind, "string" | "boolean" | "integer") {
+                    let detail = "must point to a field of type string, boolean or integer. Enum \
+                                  string fields and strings with formats are allowed.";
+                    errors.push(FieldError::invalid(&path, field, detail));
+                }
+                steps
             }
-            "." => {}
-            inside if inside.starts_with(".metadata") => {
-                let detail = "must not point to fields in metadata";
-                errors.push(FieldError::invalid(&path, inside, detail));
+            Err(why) => {
+                let detail = format!("is an invalid path: {why}");
+                errors.push(FieldError::invalid(&path, field, &detail));
+                continue;
             }
-            _ => {}
+        };
+        if seen.contains(&steps) {
+            errors.push(FieldError::duplicate(&path, field));
+        } else {
+            seen.push(steps);
         }
     }
-    if list(version, "selectableFields").len() > 8 {
-        let count = list(version, "selectableFields").len();
-        errors.push(FieldError::too_many(&path, count, 8));
+    if seen.len() > MOST {
+        errors.push(FieldError::too_many(path, seen.len(), MOST));
     }
 }
 
 fn validate_schema(open_api: &Value, path: &Path, version: &Value, errors: &mut Errors) {
-    if text(open_api, "type") != "object" && !text(open_api, "type").is_empty() {
-        let detail = "must be object at the root";
-        errors.push(FieldError::invalid(&path.child("type"), text(open_api, "type"), detail));
-    }
-    if open_api["nullable"] == true {
-        let detail = "nullable cannot be true at the root";
-        errors.push(FieldError::forbidden(&path.child("nullable"), detail));
-    }
-    let structural = schema::structural_errors(open_api, path);
-    if structural.is_empty() {
-        errors.extend(rules::errors(open_api, path));
-    }
-    errors.extend(structural);
+    let kind = text(open_api, "type");
     if version["subresources"]["status"].is_object() {
+        if !kind.is_empty() && kind != "object" {
+            let detail = "only \"object\" is allowed as the type at the root of the schema if the \
+                          status subresource is enabled";
+            errors.push(FieldError::invalid(&path.child("type"), kind, detail));
+        }
         // With a status subresource only these may stand at the root.
         let allowed = |name: &str| {
             matches!(
@@ -280,6 +303,28 @@ fn validate_schema(open_api: &Value, path: &Path, version: &Value, errors: &mut 
             errors.push(FieldError::invalid(path, open_api.clone(), &detail));
         }
     }
+    if open_api["nullable"] == true {
+        let detail = "nullable cannot be true at the root";
+        errors.push(FieldError::forbidden(&path.child("nullable"), detail));
+    }
+    let mut found = schema::crd_schema_errors(open_api, path);
+    let of_rules = match schema::structural_errors(open_api, path).is_empty() {
+        true => rules::errors(open_api, path),
+        false => Errors::new(),
+    };
+    // Where a rule points to is a matter of the schema; what it says is looked at only where the
+    // schema that it is of has nothing wrong in it.
+    let (places, rules): (Errors, Errors) =
+        of_rules.into_iter().partition(|error| error.path.as_str().ends_with(".fieldPath"));
+    found.extend(places);
+    let sound = |error: &FieldError| {
+        let whole = error.path.as_str();
+        let of = whole.rsplit_once(".x-kubernetes-validations").map_or(whole, |(of, _)| of);
+        !found.iter().any(|wrong| wrong.path.as_str().starts_with(of))
+    };
+    let rules: Errors = rules.into_iter().filter(sound).collect();
+    errors.extend(found);
+    errors.extend(rules);
 }
 
 fn validate_subresources(given: &Value, path: &Path, errors: &mut Errors) {
@@ -420,7 +465,7 @@ fn validate_stored(object: &Value, errors: &mut Errors) {
     let stored = list(&object["status"], "storedVersions");
     if stored.is_empty() {
         let detail = "must have at least one stored version";
-        errors.push(FieldError::invalid(&path, Value::from(stored), detail));
+        errors.push(FieldError::invalid(&path, Value::Null, detail));
         return;
     }
     let versions = list(&object["spec"], "versions");

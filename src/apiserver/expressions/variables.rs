@@ -21,6 +21,8 @@ const DEEPEST: usize = 200;
 #[derive(Debug)]
 struct Compiled {
     name: String,
+    /// Whether it says anything; others may not use it otherwise.
+    given: bool,
     program: Result<Program, String>,
 }
 
@@ -28,6 +30,8 @@ struct Compiled {
 #[derive(Debug, Default)]
 pub(crate) struct Variables {
     all: Vec<Compiled>,
+    /// Whether expressions know of `variables`: always where they mutate, else where there are some.
+    known: bool,
 }
 
 impl Variables {
@@ -38,24 +42,28 @@ impl Variables {
 
     /// The same in an environment that is there already.
     pub(crate) fn compile_in(spec: &Json, base: &Env) -> Self {
-        let mut variables = Self::default();
+        let known = spec.has("mutations") || !spec.list("variables").is_empty();
+        let mut variables = Self { all: Vec::new(), known };
         for variable in spec.list("variables") {
             let env = variables.declare(base.clone());
+            let given = !variable.text("expression").trim().is_empty();
             let compiled = env.compile(variable.text("expression"));
             let program = compiled.map_err(|issues| format!("compilation failed: {issues}"));
-            variables.all.push(Compiled { name: variable.text("name").to_owned(), program });
+            let name = variable.text("name").to_owned();
+            variables.all.push(Compiled { name, given, program });
         }
         variables
     }
 
     /// The environment of expressions that may use them.
     pub(crate) fn declare(&self, env: Env) -> Env {
-        if self.all.is_empty() {
+        if !self.known {
             return env;
         }
         let of = |it: &Compiled| it.program.as_ref().map_or(Type::Dyn, |it| it.result().clone());
         // A later one of the same name hides an earlier one.
-        let fields = self.all.iter().rev().map(|it| (it.name.clone(), of(it))).collect();
+        let given = self.all.iter().rev().filter(|it| it.given);
+        let fields = given.map(|it| (it.name.clone(), of(it))).collect();
         let record = Record { name: "kubernetes.variables", fields };
         env.with("variables", Type::Object(Arc::new(record)))
     }

@@ -11,21 +11,25 @@ mod autoscaling;
 mod batch;
 mod certificates;
 pub(crate) mod columns;
+mod component_status;
 mod coordination;
 pub(crate) mod core;
+mod declared;
 pub(crate) mod diff;
 mod discovery;
 mod flowcontrol;
-mod listed;
+mod go_struct;
 pub(crate) mod metadata;
 mod networking;
 mod node;
 mod pod_spec;
 mod policy;
 mod rbac;
+mod resource;
 mod resource_names;
 mod scheduling;
 mod storage;
+mod storagemigration;
 pub(crate) mod validation;
 pub(crate) mod value;
 
@@ -171,7 +175,7 @@ const STORAGE: &str = "storage.k8s.io";
 /// Which file holds the rules of which resource: group, resource, hooks.
 static HOOKS: &[(&str, &str, &dyn Hooks)] = &[
     ("", "bindings", &Uncounted),
-    ("", "componentstatuses", &listed::COMPONENT_STATUS),
+    ("", "componentstatuses", &component_status::ComponentStatus),
     ("", "configmaps", &core::config_map::ConfigMap),
     ("", "endpoints", &core::endpoints::Endpoints),
     ("", "events", &core::event::Event),
@@ -246,11 +250,11 @@ static HOOKS: &[(&str, &str, &dyn Hooks)] = &[
     (RBAC, "clusterroles", &rbac::cluster_role::ClusterRole),
     (RBAC, "rolebindings", &rbac::binding::Binding { namespaced: true }),
     (RBAC, "roles", &rbac::role::Role),
-    (RESOURCE, "deviceclasses", &listed::DEVICE_CLASS),
-    (RESOURCE, "devicetaintrules", &listed::DEVICE_TAINT_RULE),
-    (RESOURCE, "resourceclaims", &listed::RESOURCE_CLAIM),
-    (RESOURCE, "resourceclaimtemplates", &listed::RESOURCE_CLAIM_TEMPLATE),
-    (RESOURCE, "resourceslices", &listed::RESOURCE_SLICE),
+    (RESOURCE, "deviceclasses", &resource::device_class::DeviceClass),
+    (RESOURCE, "devicetaintrules", &resource::device_taint_rule::DeviceTaintRule),
+    (RESOURCE, "resourceclaims", &resource::resource_claim::ResourceClaim),
+    (RESOURCE, "resourceclaimtemplates", &resource::resource_claim_template::ResourceClaimTemplate),
+    (RESOURCE, "resourceslices", &resource::resource_slice::ResourceSlice),
     ("scheduling.k8s.io", "priorityclasses", &scheduling::priority_class::PriorityClass),
     (STORAGE, "csidrivers", &storage::csi_driver::CsiDriver),
     (STORAGE, "csinodes", &storage::csi_node::CsiNode),
@@ -258,7 +262,11 @@ static HOOKS: &[(&str, &str, &dyn Hooks)] = &[
     (STORAGE, "storageclasses", &storage::storage_class::StorageClass),
     (STORAGE, "volumeattachments", &storage::volume_attachment::VolumeAttachment),
     (STORAGE, "volumeattributesclasses", &storage::volume_attributes_class::VolumeAttributesClass),
-    ("storagemigration.k8s.io", "storageversionmigrations", &listed::STORAGE_VERSION_MIGRATION),
+    (
+        "storagemigration.k8s.io",
+        "storageversionmigrations",
+        &storagemigration::storage_version_migration::StorageVersionMigration,
+    ),
 ];
 
 /// The hooks of a resource; [`Plain`] for those without a line in the table. Callers keep the

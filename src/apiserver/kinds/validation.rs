@@ -85,6 +85,21 @@ pub(crate) fn one_of(
     }
 }
 
+/// A string that must be there, a pointer in Go, and be one of `allowed`.
+pub(crate) fn given_one_of(
+    object: &Value,
+    field: &str,
+    path: &Path,
+    allowed: &[&str],
+    errors: &mut Errors,
+) {
+    match object.opt_text(field) {
+        None => errors.required(&path.child(field), ""),
+        Some(value) if allowed.contains(&value) => {}
+        Some(value) => errors.unsupported(&path.child(field), value, allowed),
+    }
+}
+
 /// A string that may be left out, but must otherwise be one of `allowed`.
 pub(crate) fn optional_one_of(
     object: &Value,

@@ -88,7 +88,7 @@ async fn attempt(
     prepare(call, &mut object);
     hooks.prepare_create(&context, &mut object);
     hooks.allocate(&context, None, &mut object)?;
-    let outcome = check_and_commit(call, &object, options, request).await;
+    let outcome = check_and_commit(call, &mut object, options, request).await;
     if outcome.is_err() || options.dry_run {
         hooks.release(&context, &object, None);
     }
@@ -119,14 +119,14 @@ fn prepare(call: &Call<'_>, object: &mut Value) {
 /// Returns nothing for a dry run.
 async fn check_and_commit(
     call: &Call<'_>,
-    object: &Value,
+    object: &mut Value,
     options: &WriteOptions,
     request: &admission::AdmissionRequest<'_>,
 ) -> Result<Option<Arc<Object>>, Status> {
     let resource = call.resource();
     let collection = call.collection()?;
     let mut errors = metadata::validate(object, resource.namespaced, Some(resource.hooks));
-    errors.extend(normalize::validate(&call.endpoint, object, None));
+    normalize::validate(&call.endpoint, object, None, &mut errors);
     errors.extend(resource.hooks.validate_create(&call.context(options.dry_run), object));
     if !errors.is_empty() {
         return Err(call.refuse(metadata::name(object), errors));
@@ -137,6 +137,7 @@ async fn check_and_commit(
     for warning in admission::validate(call.server, request, object).await? {
         call.warnings.add(warning);
     }
+    normalize::store(resource, object);
     let draft = Draft::new(object, collection.fields())
         .map_err(|error| Status::bad_request(error.to_string()))?;
     let taken = |existing: &Object| {

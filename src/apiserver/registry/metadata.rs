@@ -215,7 +215,29 @@ pub fn validate_labels(labels: Option<&Value>, path: &Path, errors: &mut Vec<Fie
     }
 }
 
-fn validate_annotations(annotations: Option<&Value>, path: &Path, errors: &mut Vec<FieldError>) {
+/// Validates the metadata of an object within another, which needs no name.
+pub fn validate_embedded(object: &Value, path: &Path) -> Vec<FieldError> {
+    if !object["metadata"].is_object() {
+        return Vec::new();
+    }
+    let mut whole = serde_json::json!({"metadata": object["metadata"]});
+    if name(&whole).is_empty() {
+        of(&mut whole).insert("name".into(), "some".into());
+    }
+    let namespaced = !text(&whole, "namespace").is_empty();
+    let mut errors = validate(&whole, namespaced, None);
+    for error in &mut errors {
+        error.path = path.child(error.path.as_str());
+    }
+    errors
+}
+
+/// Validates a map of annotations.
+pub fn validate_annotations(
+    annotations: Option<&Value>,
+    path: &Path,
+    errors: &mut Vec<FieldError>,
+) {
     let mut size = 0;
     for (key, value) in entries(annotations) {
         size += key.len() + value.len();

@@ -251,7 +251,7 @@ async fn check_and_commit(
     let name = &*current.key.name;
     let mut errors = metadata::validate(new, resource.namespaced, None);
     errors.extend(metadata::validate_update(old, new));
-    errors.extend(normalize::validate(&call.endpoint, new, Some(old)));
+    normalize::validate(&call.endpoint, new, Some(old), &mut errors);
     errors.extend(resource.hooks.validate_update(&context, old, new));
     if !errors.is_empty() {
         return Err(call.refuse(name, errors));
@@ -265,6 +265,7 @@ async fn check_and_commit(
     for warning in admission::validate(call.server, request, new).await? {
         call.warnings.add(warning);
     }
+    normalize::store(resource, new);
     let revision = Value::from(current.revision.to_string());
     metadata::of(new).insert("resourceVersion".into(), revision);
 

@@ -2,7 +2,7 @@
 
 use apimachinery::{
     GroupVersionKind, Status,
-    field::FieldError,
+    field::{FieldError, Path},
     proto::{self, ProtoError},
     schema::{DecodeError, Decoded, Schema, decode_json},
 };
@@ -12,7 +12,10 @@ use serde_json::Value;
 use crate::{
     crd,
     http::{accept::Media, yaml},
-    registry::resource::{Endpoint, Resource},
+    registry::{
+        metadata,
+        resource::{Endpoint, Resource},
+    },
 };
 
 /// Reads free JSON or YAML: patches, applied configurations.
@@ -186,6 +189,15 @@ pub fn default(endpoint: &Endpoint, object: &mut Value) {
     resource.hooks.default(object);
 }
 
+/// Makes an object what it is once it was stored.
+pub fn store(resource: &Resource, object: &mut Value) {
+    if !resource.is_custom()
+        && let Some(schema) = storage_schema(resource)
+    {
+        schema.store(object);
+    }
+}
+
 /// The schema of the stored version.
 pub fn storage_schema(resource: &Resource) -> Option<&Schema> {
     let version = resource.versions.iter().find(|version| version.gvk == resource.storage);
@@ -202,21 +214,43 @@ pub fn zero_status(resource: &Resource) -> Option<Value> {
     empty.get_mut("status").map(Value::take)
 }
 
-/// Validates a custom object against its schema; `old` is what an update replaces.
-pub fn validate(endpoint: &Endpoint, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+/// Validates a custom object against its schema; `old` is what an update replaces, `errors` what was
+/// found already.
+pub fn validate(
+    endpoint: &Endpoint,
+    object: &Value,
+    old: Option<&Value>,
+    errors: &mut Vec<FieldError>,
+) {
     if !endpoint.resource.is_custom() {
-        return Vec::new();
+        return;
     }
     let schema = &endpoint.version().schema;
-    let mut errors = schema.validate(object, old);
+    errors.extend(schema.validate(object, old));
+    let (wrong, embedded) = schema.validate_embedded(object);
+    errors.extend(wrong);
+    for (path, object) in embedded {
+        errors.extend(metadata::validate_embedded(object, &path));
+    }
     errors.extend(schema.validate_lists(object));
-    // Rules are for objects that fit the schema.
-    let definition = endpoint.resource.definition.as_ref().filter(|_| errors.is_empty());
+    let definition = endpoint.resource.definition.as_ref();
     let facts = definition.and_then(|it| it.version(&endpoint.version().gvk.version));
     if let Some(rules) = facts.and_then(|facts| facts.rules.as_ref()) {
-        errors.extend(crd::rules::validate(rules, object, old));
+        // Rules are for objects that have the form of the schema.
+        let formless = |error: &FieldError| {
+            use apimachinery::field::Cause::{
+                NotSupported, Required, TooLong, TooMany, TypeInvalid,
+            };
+            matches!(error.cause, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+        };
+        if errors.iter().any(formless) {
+            let detail = "some validation rules were not checked because the object was invalid; \
+                          correct the existing errors to complete validation";
+            errors.push(FieldError::invalid(&Path::empty(), Value::Null, detail));
+        } else {
+            errors.extend(crd::rules::validate(rules, object, old));
+        }
     }
-    errors
 }
 
 /// The protobuf encoding of an object, envelope included.

@@ -192,7 +192,7 @@ async fn broken_definitions_are_refused() {
             json!(false),
             "must have exactly one version marked as storage",
         ),
-        ("/spec/versions/0/schema", json!({}), "schemas are required"),
+        ("/spec/versions/0/schema", json!({}), "openAPIV3Schema: Required value"),
         (
             "/spec/versions/0/schema/openAPIV3Schema/properties/spec/type",
             json!(""),

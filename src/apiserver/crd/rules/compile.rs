@@ -1,8 +1,11 @@
 //! From a schema with rules to rules that can be evaluated.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::{
+    field::{FieldError, Path},
+    schema::go_json,
+};
 use cel::{Env, Program, Type};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     field_path::{self, Step},
@@ -190,7 +193,7 @@ impl Build<'_> {
         let field = rule.text("fieldPath");
         let steps = field_path::parse(field, schema);
         if steps.is_none() && !field.trim().is_empty() {
-            let why = "fieldPath must be a valid path";
+            let why = "must be a valid path";
             self.errors.push(FieldError::invalid(&path.child("fieldPath"), field, why));
         }
         Rule {
@@ -224,16 +227,16 @@ fn program_of_message(env: &Env, text: &str) -> Result<Program, String> {
 
 /// A rule as upstream shows it.
 fn go_value(rule: &Value) -> String {
-    let empty = Map::new();
-    let rule = rule.as_object().unwrap_or(&empty);
-    let text = |field: &str| rule.get(field).and_then(Value::as_str).unwrap_or_default();
+    let text = |field: &str| go_json(&Value::from(rule.text(field)));
+    let pointer = |field: &str| go_json(rule.sub(field).unwrap_or(&Value::Null));
     format!(
-        "apiextensions.ValidationRule{{Rule:{:?}, Message:{:?}, MessageExpression:{:?}, \
-         Reason:(*apiextensions.FieldValueErrorReason)(nil), FieldPath:{:?}, \
-         OptionalOldSelf:(*bool)(nil)}}",
+        "{{\"Rule\":{},\"Message\":{},\"MessageExpression\":{},\"Reason\":{},\"FieldPath\":{},\
+         \"OptionalOldSelf\":{}}}",
         text("rule"),
         text("message"),
         text("messageExpression"),
+        pointer("reason"),
         text("fieldPath"),
+        pointer("optionalOldSelf"),
     )
 }

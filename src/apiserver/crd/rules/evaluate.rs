@@ -187,7 +187,7 @@ impl Run {
             "FieldValueForbidden" => FieldError::forbidden(&path, &detail),
             "FieldValueRequired" => FieldError::required(&path, &detail),
             "FieldValueDuplicate" if !whole => FieldError::duplicate(&path, value.clone()),
-            "FieldValueDuplicate" => FieldError::duplicate(&path, ""),
+            "FieldValueDuplicate" => FieldError::duplicate_without_value(&path),
             _ if whole => FieldError::invalid_without_value(&path, &detail),
             _ => FieldError::invalid(&path, value.clone(), &detail),
         });
@@ -295,7 +295,7 @@ mod tests {
         let message = json!({"rule": "true", "messageExpression": "self.min"});
         assert!(found(message).contains("messageExpression must evaluate to a string"));
         let path = json!({"rule": "true", "fieldPath": ".nope"});
-        assert!(found(path).contains("fieldPath must be a valid path"));
+        assert!(found(path).contains("must be a valid path"));
         let old = json!({"rule": "true", "optionalOldSelf": true});
         assert!(found(old).contains("may not be set if oldSelf is not used in rule"));
     }

@@ -41,6 +41,30 @@ pub(super) fn parse(text: &str, schema: &Value) -> Option<Vec<Step>> {
     Some(steps)
 }
 
+/// Reads the path of a field that objects can be selected by: its steps and the type of what it leads
+/// to.
+///
+/// # Errors
+/// Why it leads nowhere.
+pub(crate) fn selectable<'s>(
+    text: &str,
+    schema: &'s Value,
+) -> Result<(Vec<String>, &'s str), String> {
+    if !text.starts_with(['.', '[']) {
+        return Err(format!("expected [ or . but got: {text}"));
+    }
+    let steps = parse(text, schema).ok_or("does not refer to a valid field")?;
+    let mut at = schema;
+    let mut names = Vec::new();
+    for step in steps {
+        let (Step::Field(name) | Step::Key(name)) = step;
+        let below = at.sub("properties").and_then(|all| all.get(&name));
+        at = below.or_else(|| at.sub("additionalProperties")).unwrap_or(&Value::Null);
+        names.push(name);
+    }
+    Ok((names, at.text("type")))
+}
+
 /// Text up to `']`, without its escapes, and what is behind.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut name = String::new();

@@ -8,3 +8,4 @@ mod shape;
 
 pub(crate) use compile::{Rules, compile, errors};
 pub(crate) use evaluate::validate;
+pub(crate) use field_path::selectable;

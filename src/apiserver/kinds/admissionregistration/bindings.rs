@@ -104,6 +104,6 @@ fn actions(spec: &Value, errors: &mut Errors) {
         errors.invalid(&path, spec["validationActions"].clone(), why);
     }
     if all.is_empty() {
-        errors.required(&path, "at least one validation action is required");
+        errors.required(&path, "");
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::webhooks::rule_of;
 use crate::kinds::{
-    validation::{Errors, Report as _, label_selector, one_of},
+    validation::{Errors, Report as _, given_one_of, label_selector, one_of},
     value::{Fields as _, list_mut, set_default},
 };
 
@@ -27,7 +27,7 @@ pub(super) fn default(matching: &mut Value) {
 
 /// Checks a `MatchResources`.
 pub(super) fn validate(matching: &Value, path: &Path, errors: &mut Errors) {
-    one_of(matching, "matchPolicy", path, &["Equivalent", "Exact"], errors);
+    given_one_of(matching, "matchPolicy", path, &["Equivalent", "Exact"], errors);
     for selector in ["namespaceSelector", "objectSelector"] {
         match matching.has(selector) {
             true => label_selector(matching, selector, path, errors),
@@ -58,7 +58,8 @@ pub(super) fn only_mutable(matching: &Value, path: &Path, errors: &mut Errors) {
     let path = path.child("resourceRules").child("operations");
     for rule in matching.list("resourceRules") {
         for operation in rule.texts("operations").filter(|it| !MUTABLE.contains(it)) {
-            errors.unsupported(&path, operation, &MUTABLE);
+            let shown = ["*", "CONNECT", "CREATE", "UPDATE"];
+            errors.unsupported(&path, operation, &shown);
         }
     }
 }

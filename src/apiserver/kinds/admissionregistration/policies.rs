@@ -13,7 +13,7 @@ use crate::{
     kinds::{
         Column, Context, Hooks,
         columns::{self, age, name},
-        validation::{self, Errors, Report as _, one_of, optional_one_of},
+        validation::{self, Errors, Report as _, given_one_of, optional_one_of},
         value::{Fields as _, same, set_default},
     },
 };
@@ -80,7 +80,7 @@ impl Policy {
     fn check(&self, policy: &Value, with_conditions: bool) -> Errors {
         let mut errors = Errors::new();
         let (path, spec) = (validation::spec(), &policy["spec"]);
-        one_of(spec, "failurePolicy", &path, &["Fail", "Ignore"], &mut errors);
+        given_one_of(spec, "failurePolicy", &path, &["Fail", "Ignore"], &mut errors);
         if let Some(kind) = spec.sub("paramKind") {
             match_resources::param_kind(kind, &path.child("paramKind"), &mut errors);
         }

@@ -207,9 +207,10 @@ fn client(client: &Value, path: &Path, errors: &mut Errors) {
         (Some(text), None) => url(text, &path.child("url"), errors),
         (None, Some(service)) => {
             let path = path.child("service");
-            for (field, what) in [("name", "service name"), ("namespace", "service namespace")] {
+            // Upstream mistakes the one for the other.
+            for (field, told) in [("namespace", "name"), ("name", "namespace")] {
                 if service.text(field).is_empty() {
-                    errors.required(&path.child(field), &format!("{what} is required"));
+                    errors.required(&path.child(told), "");
                 }
             }
             let port = service.int("port").unwrap_or(443);
@@ -230,6 +231,11 @@ fn client(client: &Value, path: &Path, errors: &mut Errors) {
 
 fn url(text: &str, path: &Path, errors: &mut Errors) {
     const FORM: &str = "; desired format: https://host[/path]";
+    if text.is_empty() {
+        let detail = format!("'https' is the only allowed URL scheme{FORM}");
+        errors.invalid(path, "", &detail);
+        return errors.invalid(path, "", &format!("host must be specified{FORM}"));
+    }
     let Ok(url) = text.parse::<http::Uri>() else {
         let detail = format!("url must be a valid URL{FORM}");
         return errors.required(path, &detail);
@@ -258,7 +264,7 @@ fn service_path(text: &str, path: &Path, errors: &mut Errors) {
         return errors.invalid(path, text, "segment[0] may not be empty");
     }
     if !text.starts_with('/') {
-        errors.invalid(path, text, "must start with a '/'");
+        return errors.invalid(path, text, "must start with a '/'");
     }
     let inner = text.strip_prefix('/').unwrap_or(text);
     let inner = inner.strip_suffix('/').unwrap_or(inner);

@@ -41,7 +41,8 @@ impl Hooks for ApiService {
         let (group, version) = (inner.text("group"), inner.text("version"));
         let required = format!("{version}.{group}");
         let service_name = service["metadata"].text("name");
-        if service_name != required && names::path_segment_name(service_name).is_empty() {
+        let named = !service_name.is_empty();
+        if named && service_name != required && names::path_segment_name(service_name).is_empty() {
             let detail = format!("must be `spec.version+\".\"+spec.group`: {required:?}");
             errors.invalid(&Path::root("metadata").child("name"), service_name, &detail);
         }

@@ -2,7 +2,7 @@
 
 use apimachinery::{
     field::{FieldError, Path},
-    time,
+    names, time,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use pki::{Certificate, pem, request::SigningRequest};
@@ -109,8 +109,8 @@ impl Hooks for CertificateSigningRequest {
         errors
     }
 
-    fn validate_name(&self, _name: &str, _prefix: bool) -> Vec<String> {
-        Vec::new()
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::name_is_path_segment(name, prefix)
     }
 
     fn counts_generations(&self) -> bool {
@@ -196,8 +196,12 @@ fn stamp(old: &Value, new: &mut Value) {
 fn validate(request: &Value, old: Option<&Value>, errors: &mut Errors) {
     let (inner, path) = (&request["spec"], spec());
     let text = STANDARD.decode(inner.text("request")).unwrap_or_default();
-    if let Err(error) = SigningRequest::from_pem(&String::from_utf8_lossy(&text)) {
-        let field = path.child("request");
+    let (text, field) = (String::from_utf8_lossy(&text), path.child("request"));
+    let blocks = pem::decode(&text).unwrap_or_default();
+    if blocks.first().is_none_or(|block| block.label != "CERTIFICATE REQUEST") {
+        let detail = "PEM block type must be CERTIFICATE REQUEST";
+        errors.invalid(&field, inner["request"].clone(), detail);
+    } else if let Err(error) = SigningRequest::from_pem(&text) {
         errors.invalid(&field, inner["request"].clone(), &error.to_string());
     }
     let usages: Vec<&str> = inner.texts("usages").collect();

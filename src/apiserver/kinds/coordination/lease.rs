@@ -7,12 +7,23 @@ use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
     validation::{Errors, Report as _, not_negative, spec},
-    value::Fields as _,
+    value::{Fields as _, remove},
 };
 
 pub(crate) struct Lease;
 
+/// Fields of coordinated leader election, which is off.
+const COORDINATED: [&str; 2] = ["strategy", "preferredHolder"];
+
 impl Hooks for Lease {
+    fn prepare_create(&self, _context: &Context<'_>, lease: &mut Value) {
+        drop_coordinated(lease);
+    }
+
+    fn prepare_update(&self, _context: &Context<'_>, _old: &Value, new: &mut Value) {
+        drop_coordinated(new);
+    }
+
     fn validate_create(&self, _context: &Context<'_>, lease: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let (inner, path) = (&lease["spec"], spec());
@@ -21,18 +32,6 @@ impl Hooks for Lease {
             errors.invalid(&path, seconds, "must be greater than 0");
         }
         not_negative(inner, "leaseTransitions", &path, &mut errors);
-        match inner.opt_text("strategy") {
-            None | Some("OldestEmulationVersion") => {}
-            Some(other) => {
-                let path = path.child("strategy");
-                errors.unsupported(&path, other, &["OldestEmulationVersion"]);
-            }
-        }
-        let strategy = inner.text("strategy");
-        if !inner.text("preferredHolder").is_empty() && strategy.is_empty() {
-            let detail = "may only be specified if `strategy` is defined";
-            errors.forbidden(&path.child("preferredHolder"), detail);
-        }
         errors
     }
 
@@ -50,5 +49,11 @@ impl Hooks for Lease {
 
     fn cells(&self, lease: &Value) -> Vec<Value> {
         vec![name(lease), lease["spec"].text("holderIdentity").into(), age(lease)]
+    }
+}
+
+fn drop_coordinated(lease: &mut Value) {
+    if let Some(spec) = lease.get_mut("spec") {
+        COORDINATED.iter().for_each(|field| drop(remove(spec, field)));
     }
 }

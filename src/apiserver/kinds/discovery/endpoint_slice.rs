@@ -13,15 +13,31 @@ use crate::kinds::{
     addresses::{canonical_ip, endpoint_ip, ip},
     columns::{self, age, name},
     core::endpoints::PROTOCOLS,
-    validation::{
-        Errors, Report as _, dns_label, dns_subdomain, immutable, label_name, labels, one_of,
+    declared::{
+        self,
+        Given::Filled,
+        Rule::{self, Each, Enum, Field, Immutable, MaxItems, Optional, Required},
     },
+    validation::{Errors, Report as _, dns_label, dns_subdomain, label_name, labels},
     value::{Fields as _, list_mut, remove, same, set_default},
 };
 
 pub(crate) struct EndpointSlice;
 
-const TYPES: [&str; 3] = ["FQDN", "IPv4", "IPv6"];
+const TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
+const MOST_ADDRESSES: usize = 100;
+
+/// What is declared of slices.
+const DECLARED: &[Rule] = &[
+    Field("addressType", &[Required(Filled), Immutable, Enum(TYPES)]),
+    Field(
+        "endpoints",
+        &[
+            Optional(Filled),
+            Each(&[Field("addresses", &[Required(Filled), MaxItems(MOST_ADDRESSES)])]),
+        ],
+    ),
+];
 
 impl Hooks for EndpointSlice {
     fn default(&self, slice: &mut Value) {
@@ -33,9 +49,21 @@ impl Hooks for EndpointSlice {
 
     fn prepare_create(&self, _context: &Context<'_>, slice: &mut Value) {
         drop_topology(slice);
+        slice["metadata"]["generation"] = 1.into();
+    }
+
+    /// Labels count too.
+    fn counts_generations(&self) -> bool {
+        false
     }
 
     fn prepare_update(&self, _context: &Context<'_>, old: &Value, new: &mut Value) {
+        let label = |of: &Value| of["metadata"]["labels"].clone();
+        let parts = ["addressType", "endpoints", "ports"];
+        if !same(&label(old), &label(new)) || parts.iter().any(|it| !same(&old[*it], &new[*it])) {
+            let generation = old["metadata"].int("generation").unwrap_or_default();
+            new["metadata"]["generation"] = (generation + 1).into();
+        }
         if !same(&old["endpoints"], &new["endpoints"]) {
             drop_topology(new);
         }
@@ -43,21 +71,24 @@ impl Hooks for EndpointSlice {
 
     fn validate_create(&self, _context: &Context<'_>, slice: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        one_of(slice, "addressType", &Path::empty(), &TYPES, &mut errors);
         ports(slice, &Path::root("ports"), &mut errors);
         endpoints(slice, &Path::root("endpoints"), &mut errors);
+        declared::check(DECLARED, None, slice, &Path::empty(), &mut errors);
         errors
     }
 
     fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        one_of(new, "addressType", &Path::empty(), &TYPES, &mut errors);
+        let kind = new.text("addressType");
+        if old.text("addressType") != kind && !kind.is_empty() && !TYPES.contains(&kind) {
+            errors.unsupported(&Path::root("addressType"), kind, TYPES);
+        }
         ports(new, &Path::root("ports"), &mut errors);
         // What older versions let in may stay.
         if !same(&old["endpoints"], &new["endpoints"]) {
             endpoints(new, &Path::root("endpoints"), &mut errors);
         }
-        immutable(old, new, "addressType", &Path::empty(), &mut errors);
+        declared::check(DECLARED, Some(old), new, &Path::empty(), &mut errors);
         errors
     }
 
@@ -115,7 +146,10 @@ fn ports(slice: &Value, path: &Path, errors: &mut Errors) {
         if all[..at].iter().any(|other| other.text("name") == name) {
             errors.duplicate(&path.child("name"), name);
         }
-        one_of(port, "protocol", &path, &PROTOCOLS, errors);
+        let protocol = port.text("protocol");
+        if !PROTOCOLS.contains(&protocol) {
+            errors.unsupported(&path.child("protocol"), protocol, &PROTOCOLS);
+        }
         if let Some(protocol) = port.opt_text("appProtocol") {
             label_name(protocol, &path.child("appProtocol"), errors);
         }
@@ -124,7 +158,6 @@ fn ports(slice: &Value, path: &Path, errors: &mut Errors) {
 
 fn endpoints(slice: &Value, path: &Path, errors: &mut Errors) {
     const MOST: usize = 1000;
-    const MOST_ADDRESSES: usize = 100;
     let all = slice.list("endpoints");
     if all.len() > MOST {
         return errors.push(FieldError::too_many(path, all.len(), MOST));
@@ -132,12 +165,6 @@ fn endpoints(slice: &Value, path: &Path, errors: &mut Errors) {
     for (at, endpoint) in all.iter().enumerate() {
         let path = path.index(at);
         let place = path.child("addresses");
-        let count = endpoint.list("addresses").len();
-        if count == 0 {
-            errors.required(&place, "must contain at least 1 address");
-        } else if count > MOST_ADDRESSES {
-            errors.push(FieldError::too_many(&place, count, MOST_ADDRESSES));
-        }
         for (at, text) in endpoint.texts("addresses").enumerate() {
             address(text, slice.text("addressType"), &place, at, errors);
         }

@@ -3,14 +3,18 @@
 use apimachinery::field::FieldError;
 use serde_json::Value;
 
+use super::{conditions, policy_rules};
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
-    validation::{Errors, Report as _, spec},
+    go_struct::shown,
+    validation::{Errors, Report as _, dns_subdomain, spec},
     value::Fields as _,
 };
 
 pub(crate) struct FlowSchema;
+
+const VERSION: &str = "flowcontrol.apiserver.k8s.io/v1";
 
 impl Hooks for FlowSchema {
     fn validate_create(&self, _context: &Context<'_>, schema: &Value) -> Vec<FieldError> {
@@ -34,20 +38,29 @@ impl Hooks for FlowSchema {
             let kind = method.text("type");
             if !matches!(kind, "ByNamespace" | "ByUser") {
                 let path = path.child("distinguisherMethod").child("type");
-                errors.unsupported(&path, kind, &["ByNamespace", "ByUser"]);
+                let shown = shown(VERSION, "FlowSchema", "spec.distinguisherMethod", method);
+                let methods = ["ByNamespace", "ByUser"];
+                errors.push(FieldError::not_supported_shown(&path, &shown, &methods));
             }
         }
-        if inner["priorityLevelConfiguration"].text("name").is_empty() {
-            let path = path.child("priorityLevelConfiguration").child("name");
-            errors.required(&path, "must reference a priority level");
+        let place = path.child("priorityLevelConfiguration").child("name");
+        match inner["priorityLevelConfiguration"].text("name") {
+            "" => errors.required(&place, "must reference a priority level"),
+            name => dns_subdomain(name, &place, &mut errors),
         }
+        policy_rules::validate(inner, &path, &mut errors);
+        conditions(schema, &mut errors);
         errors
     }
 
     fn validate_update(&self, context: &Context<'_>, _old: &Value, new: &Value) -> Vec<FieldError> {
         match context.subresource {
             "" => self.validate_create(context, new),
-            _ => Vec::new(),
+            _ => {
+                let mut errors = Errors::new();
+                conditions(new, &mut errors);
+                errors
+            }
         }
     }
 

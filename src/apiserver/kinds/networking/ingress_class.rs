@@ -7,7 +7,8 @@ use super::ingress::object_reference;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age},
-    validation::{Errors, Report as _, dns_label, domain_prefixed_path, immutable, spec},
+    go_struct::immutable,
+    validation::{Errors, Report as _, dns_label, domain_prefixed_path, spec},
     value::{Fields as _, set_default},
 };
 
@@ -39,7 +40,8 @@ impl Hooks for IngressClass {
 
     fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        immutable(&old["spec"], &new["spec"], "controller", &spec(), &mut errors);
+        let version = "networking.k8s.io/v1";
+        immutable(version, "IngressClass", "spec.controller", old, new, &mut errors);
         errors.extend(self.validate_create(context, new));
         errors
     }

@@ -10,7 +10,12 @@ use crate::kinds::{
     Column, Context, Hooks,
     addresses::canonical_ip,
     columns::{self, name},
-    validation::{Errors, Report as _, dns_subdomain, immutable, spec},
+    declared::{
+        self,
+        Given::{Filled, There},
+        Rule::{self, Field, Immutable, Required},
+    },
+    validation::{Errors, Report as _, dns_subdomain, spec},
     value::Fields as _,
 };
 
@@ -18,30 +23,11 @@ pub(crate) struct IpAddress;
 
 impl Hooks for IpAddress {
     fn validate_create(&self, _context: &Context<'_>, address: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        let path = spec().child("parentRef");
-        let Some(parent) = address["spec"].sub("parentRef") else {
-            errors.required(&path, "");
-            return errors;
-        };
-        if !parent.text("group").is_empty() {
-            dns_subdomain(parent.text("group"), &path.child("group"), &mut errors);
-        }
-        for field in ["resource", "name", "namespace"] {
-            let path = path.child(field);
-            match parent.text(field) {
-                "" if field == "namespace" => {}
-                "" => errors.required(&path, ""),
-                text => errors.messages(&path, text, names::path_segment_name(text)),
-            }
-        }
-        errors
+        validate(None, address)
     }
 
     fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        immutable(&old["spec"], &new["spec"], "parentRef", &spec(), &mut errors);
-        errors
+        validate(Some(old), new)
     }
 
     fn validate_name(&self, name: &str, _prefix: bool) -> Vec<String> {
@@ -74,4 +60,38 @@ impl Hooks for IpAddress {
         });
         vec![name(address), parent.unwrap_or_else(|| "<none>".to_owned()).into()]
     }
+}
+
+/// What is declared of the parent.
+const DECLARED: Rule = Field(
+    "spec",
+    &[Field(
+        "parentRef",
+        &[
+            Required(There),
+            Immutable,
+            Field("resource", &[Required(Filled)]),
+            Field("name", &[Required(Filled)]),
+        ],
+    )],
+);
+
+fn validate(old: Option<&Value>, address: &Value) -> Errors {
+    let mut errors = Errors::new();
+    if let Some(parent) = address["spec"].sub("parentRef") {
+        let path = spec().child("parentRef");
+        if !parent.text("group").is_empty() {
+            dns_subdomain(parent.text("group"), &path.child("group"), &mut errors);
+        }
+        for field in ["resource", "name", "namespace"] {
+            let path = path.child(field);
+            match parent.text(field) {
+                "" if field == "namespace" => {}
+                "" => errors.required(&path, ""),
+                text => errors.messages(&path, text, names::path_segment_name(text)),
+            }
+        }
+    }
+    declared::supersede(&[DECLARED], old, address, &mut errors);
+    errors
 }

@@ -1,6 +1,9 @@
 //! PodDisruptionBudgets.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::{
+    field::{FieldError, Path},
+    names,
+};
 use serde_json::Value;
 
 use crate::kinds::{
@@ -46,6 +49,10 @@ impl Hooks for PodDisruptionBudget {
             not_negative(&new["status"], field, &path, &mut errors);
         }
         errors
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::name_is_path_segment(name, prefix)
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -9,7 +9,13 @@ use serde_json::Value;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
-    validation::{Errors, Report as _, dns_subdomain, immutable},
+    declared::{
+        self,
+        Given::Filled,
+        Rule::{self, Each, Field, Optional, Required, Unchanged},
+    },
+    go_struct::immutable,
+    validation::{Errors, Report as _, dns_subdomain},
     value::{Fields as _, list_mut, object_at},
 };
 
@@ -38,29 +44,17 @@ impl Hooks for Binding {
 
     fn validate_create(&self, _context: &Context<'_>, binding: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        let (role, path) = (&binding["roleRef"], Path::root("roleRef"));
-        if role.text("apiGroup") != GROUP {
-            errors.unsupported(&path.child("apiGroup"), role.text("apiGroup"), &[GROUP]);
-        }
-        let kinds = ["Role", "ClusterRole"];
-        let kinds = if self.namespaced { &kinds[..] } else { &kinds[1..] };
-        let kind = role.text("kind");
-        if !kinds.contains(&kind) {
-            errors.unsupported(&path.child("kind"), kind, kinds);
-        }
-        match role.text("name") {
-            "" => errors.required(&path.child("name"), ""),
-            name => errors.messages(&path.child("name"), name, names::path_segment_name(name)),
-        }
-        for (at, subject) in binding.list("subjects").iter().enumerate() {
-            self.subject(subject, &Path::root("subjects").index(at), &mut errors);
-        }
+        self.validate(binding, &mut errors);
+        declared::supersede(DECLARED, None, binding, &mut errors);
         errors
     }
 
-    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate_create(context, new);
-        immutable(old, new, "roleRef", &Path::empty(), &mut errors);
+    fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        self.validate(new, &mut errors);
+        let kind = if self.namespaced { "RoleBinding" } else { "ClusterRoleBinding" };
+        immutable("rbac.authorization.k8s.io/v1", kind, "roleRef", old, new, &mut errors);
+        declared::supersede(DECLARED, Some(old), new, &mut errors);
         errors
     }
 
@@ -105,12 +99,36 @@ impl Hooks for Binding {
     }
 }
 
+/// What is declared of bindings.
+const DECLARED: &[Rule] = &[
+    Field("subjects", &[Optional(Filled), Each(NAMED)]),
+    Field("roleRef", &[Unchanged, Field("name", &[Required(Filled)])]),
+];
+const NAMED: &[Rule] = &[Field("name", &[Required(Filled)])];
+
 impl Binding {
+    fn validate(&self, binding: &Value, errors: &mut Errors) {
+        let (role, path) = (&binding["roleRef"], Path::root("roleRef"));
+        if role.text("apiGroup") != GROUP {
+            errors.unsupported(&path.child("apiGroup"), role.text("apiGroup"), &[GROUP]);
+        }
+        let kinds = ["Role", "ClusterRole"];
+        let kinds = if self.namespaced { &kinds[..] } else { &kinds[1..] };
+        let kind = role.text("kind");
+        if !kinds.contains(&kind) {
+            errors.unsupported(&path.child("kind"), kind, kinds);
+        }
+        match role.text("name") {
+            "" => errors.required(&path.child("name"), ""),
+            name => errors.messages(&path.child("name"), name, names::path_segment_name(name)),
+        }
+        for (at, subject) in binding.list("subjects").iter().enumerate() {
+            self.subject(subject, &Path::root("subjects").index(at), errors);
+        }
+    }
+
     fn subject(&self, subject: &Value, path: &Path, errors: &mut Errors) {
         let (name, group) = (subject.text("name"), subject.text("apiGroup"));
-        if name.is_empty() {
-            errors.required(&path.child("name"), "");
-        }
         match subject.text("kind") {
             "ServiceAccount" => {
                 if !name.is_empty() {

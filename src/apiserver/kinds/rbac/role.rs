@@ -8,6 +8,11 @@ use serde_json::Value;
 
 use crate::kinds::{
     Context, Hooks,
+    declared::{
+        self,
+        Given::Filled,
+        Rule::{self, Each, Field, Optional, Required},
+    },
     validation::{Errors, Report as _},
     value::Fields as _,
 };
@@ -18,11 +23,15 @@ impl Hooks for Role {
     fn validate_create(&self, _context: &Context<'_>, role: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         rules(role, true, &mut errors);
+        declared::check(&[RULES], None, role, &Path::empty(), &mut errors);
         errors
     }
 
-    fn validate_update(&self, context: &Context<'_>, _old: &Value, new: &Value) -> Vec<FieldError> {
-        self.validate_create(context, new)
+    fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::new();
+        rules(new, true, &mut errors);
+        declared::check(&[RULES], Some(old), new, &Path::empty(), &mut errors);
+        errors
     }
 
     fn validate_name(&self, name: &str, _prefix: bool) -> Vec<String> {
@@ -34,7 +43,11 @@ impl Hooks for Role {
     }
 }
 
-/// Validates the rules of a role.
+/// What is declared of the rules of a role.
+pub(super) const RULES: Rule =
+    Field("rules", &[Optional(Filled), Each(&[Field("verbs", &[Required(Filled)])])]);
+
+/// Validates the rules of a role. What is declared is not among them.
 pub(super) fn rules(role: &Value, namespaced: bool, errors: &mut Errors) {
     for (at, rule) in role.list("rules").iter().enumerate() {
         let path = Path::root("rules").index(at);
@@ -43,7 +56,6 @@ pub(super) fn rules(role: &Value, namespaced: bool, errors: &mut Errors) {
                 errors.required(&path.child(field), detail);
             }
         };
-        require("verbs", "verbs must contain at least one value");
         if rule.list("nonResourceURLs").is_empty() {
             require("apiGroups", "resource rules must supply at least one api group");
             require("resources", "resource rules must supply at least one resource");

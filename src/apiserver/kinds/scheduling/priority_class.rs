@@ -18,6 +18,15 @@ const SYSTEM: [(&str, i64); 2] =
     [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 
 impl Hooks for PriorityClass {
+    fn prepare_create(&self, _context: &Context<'_>, class: &mut Value) {
+        class["metadata"]["generation"] = 1.into();
+    }
+
+    /// There is a first generation, and no other.
+    fn counts_generations(&self) -> bool {
+        false
+    }
+
     fn validate_create(&self, _context: &Context<'_>, class: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         let class_name = class["metadata"].text("name");
@@ -35,6 +44,10 @@ impl Hooks for PriorityClass {
             errors.forbidden(&Path::root("value"), &detail);
         }
         let policies = ["PreemptLowerPriority", "Never"];
+        if class.opt_text("preemptionPolicy") == Some("") {
+            errors.required(&Path::root("preemptionPolicy"), "");
+            return errors;
+        }
         optional_one_of(class, "preemptionPolicy", &Path::empty(), &policies, &mut errors);
         errors
     }

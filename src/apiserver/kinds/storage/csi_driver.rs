@@ -6,13 +6,22 @@ use serde_json::Value;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
-    validation::{Errors, IMMUTABLE, Report as _, immutable, optional_one_of, spec},
+    go_struct::immutable,
+    validation::{Errors, IMMUTABLE, Report as _, optional_one_of, spec},
     value::{Fields as _, same},
 };
 
 pub(crate) struct CsiDriver;
 
 impl Hooks for CsiDriver {
+    /// The first generation is that after the first change.
+    fn prepare_update(&self, _context: &Context<'_>, old: &Value, new: &mut Value) {
+        if !same(&old["spec"], &new["spec"]) {
+            let generation = old["metadata"].int("generation").unwrap_or_default();
+            new["metadata"]["generation"] = (generation + 1).into();
+        }
+    }
+
     fn validate_create(&self, _context: &Context<'_>, driver: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         validate(&driver["spec"], &spec(), &mut errors);
@@ -26,7 +35,8 @@ impl Hooks for CsiDriver {
             let path = spec().child("attachedRequired");
             errors.invalid(&path, is["attachRequired"].clone(), IMMUTABLE);
         }
-        immutable(was, is, "volumeLifecycleModes", &spec(), &mut errors);
+        let modes = "spec.volumeLifecycleModes";
+        immutable("storage.k8s.io/v1", "CSIDriver", modes, old, new, &mut errors);
         errors
     }
 
@@ -98,5 +108,9 @@ fn validate(spec: &Value, path: &Path, errors: &mut Errors) {
     if let Some(period) = spec.int(field).filter(|period| *period < 10) {
         let detail = "must be greater than or equal to 10 seconds";
         errors.invalid(&path.child(field), period, detail);
+    }
+    if let Some(on) = spec.flag("serviceAccountTokenInSecrets").filter(|_| tokens.is_empty()) {
+        let detail = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+        errors.invalid(&path.child("serviceAccountTokenInSecrets"), on, detail);
     }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
+    go_struct::shown,
     pod_spec::csi_driver_name,
     validation::{Errors, IMMUTABLE, Report as _, label_name, not_negative, spec},
     value::{Fields as _, same},
@@ -60,7 +61,10 @@ impl Hooks for CsiNode {
         for was in old["spec"].list("drivers") {
             for is in new["spec"].list("drivers") {
                 if was["name"] == is["name"] && !same(&fixed(was), &fixed(is)) {
-                    errors.invalid(&spec().child("drivers"), is.clone(), IMMUTABLE);
+                    let field = "spec.drivers[]";
+                    let shown = shown("storage.k8s.io/v1", "CSINode", field, &fixed(is));
+                    let path = spec().child("drivers");
+                    errors.push(FieldError::invalid_shown(&path, &shown, IMMUTABLE));
                 }
             }
         }

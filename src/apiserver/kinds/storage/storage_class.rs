@@ -9,7 +9,12 @@ use serde_json::Value;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age},
-    validation::{Errors, Report as _, immutable, label_name, one_of, optional_one_of},
+    declared::{
+        self,
+        Given::Filled,
+        Rule::{self, Field, Immutable, Required},
+    },
+    validation::{Errors, Report as _, label_name},
     value::Fields as _,
 };
 
@@ -22,31 +27,11 @@ const DEFAULT: [&str; 2] = [
 
 impl Hooks for StorageClass {
     fn validate_create(&self, _context: &Context<'_>, class: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        let path = Path::root("provisioner");
-        match class.text("provisioner") {
-            "" => errors.required(&path, ""),
-            name => {
-                let lower = name.to_lowercase();
-                errors.messages(&path, &lower, names::qualified_name(&lower));
-            }
-        }
-        parameters(class, true, &mut errors);
-        let root = Path::empty();
-        let policies = ["Delete", "Retain"];
-        optional_one_of(class, "reclaimPolicy", &root, &policies, &mut errors);
-        let modes = ["Immediate", "WaitForFirstConsumer"];
-        one_of(class, "volumeBindingMode", &root, &modes, &mut errors);
-        topologies(class, &mut errors);
-        errors
+        validate(None, class)
     }
 
     fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-            immutable(old, new, field, &Path::empty(), &mut errors);
-        }
-        errors
+        validate(Some(old), new)
     }
 
     fn counts_generations(&self) -> bool {
@@ -72,6 +57,36 @@ impl Hooks for StorageClass {
             age(class),
         ]
     }
+}
+
+/// What is declared of classes.
+const DECLARED: &[Rule] = &[
+    Field("provisioner", &[Required(Filled), Immutable]),
+    Field("parameters", &[Immutable]),
+    Field("reclaimPolicy", &[Immutable]),
+    Field("volumeBindingMode", &[Immutable]),
+];
+
+fn validate(old: Option<&Value>, class: &Value) -> Errors {
+    let mut errors = Errors::new();
+    let name = class.text("provisioner").to_lowercase();
+    if !name.is_empty() {
+        errors.messages(&Path::root("provisioner"), &name, names::qualified_name(&name));
+    }
+    parameters(class, true, &mut errors);
+    let policy = class.text("reclaimPolicy");
+    if !matches!(policy, "" | "Delete" | "Retain") {
+        errors.unsupported(&Path::root("reclaimPolicy"), policy, &["Delete", "Retain"]);
+    }
+    let path = Path::root("volumeBindingMode");
+    match class.opt_text("volumeBindingMode") {
+        None => errors.required(&path, ""),
+        Some("Immediate" | "WaitForFirstConsumer") => {}
+        Some(mode) => errors.unsupported(&path, mode, &["Immediate", "WaitForFirstConsumer"]),
+    }
+    topologies(class, &mut errors);
+    declared::check(DECLARED, old, class, &Path::empty(), &mut errors);
+    errors
 }
 
 /// Parameters for a driver.
@@ -117,7 +132,8 @@ fn topologies(class: &Value, errors: &mut Errors) {
                 errors.duplicate(&path.child("key"), key);
             }
         }
-        if all[..at].contains(term) {
+        // One that says nothing counts as one that is there already.
+        if requirements.is_empty() || all[..at].contains(term) {
             errors.duplicate(&path, "");
         }
     }

@@ -1,13 +1,19 @@
 //! VolumeAttachments.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::field::FieldError;
 use serde_json::Value;
 
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
+    declared::{
+        self,
+        Given::Filled,
+        Rule::{self, Field, Form, Immutable, MaxLength, Required},
+        long_name_caseless,
+    },
     pod_spec::csi_driver_name,
-    validation::{Errors, Report as _, dns_subdomain, immutable, spec},
+    validation::{Errors, Report as _, dns_subdomain, spec},
     value::Fields as _,
 };
 
@@ -15,32 +21,11 @@ pub(crate) struct VolumeAttachment;
 
 impl Hooks for VolumeAttachment {
     fn validate_create(&self, _context: &Context<'_>, attachment: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::new();
-        let (inner, path) = (&attachment["spec"], spec());
-        csi_driver_name(inner.text("attacher"), &path.child("attacher"), &mut errors);
-        let source = path.child("source");
-        let one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
-        let volume = inner["source"].opt_text("persistentVolumeName");
-        match (inner["source"].has("inlineVolumeSpec"), volume) {
-            (false, None) => errors.required(&source, one),
-            (true, Some(_)) => errors.forbidden(&source, one),
-            (false, Some("")) => {
-                let detail = "must specify non empty persistentVolumeName";
-                errors.required(&source.child("persistentVolumeName"), detail);
-            }
-            _ => {}
-        }
-        dns_subdomain(inner.text("nodeName"), &path.child("nodeName"), &mut errors);
-        if let Some(volume) = volume {
-            dns_subdomain(volume, &source.child("persistentVolumeName"), &mut errors);
-        }
-        errors
+        validate(None, attachment)
     }
 
-    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate_create(context, new);
-        immutable(old, new, "spec", &Path::empty(), &mut errors);
-        errors
+    fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+        validate(Some(old), new)
     }
 
     fn counts_generations(&self) -> bool {
@@ -66,4 +51,34 @@ impl Hooks for VolumeAttachment {
             age(attachment),
         ]
     }
+}
+
+/// What is declared of attachments.
+const DECLARED: Rule = Field(
+    "spec",
+    &[Immutable, Field("attacher", &[Required(Filled), Form(long_name_caseless), MaxLength(63)])],
+);
+
+fn validate(old: Option<&Value>, attachment: &Value) -> Errors {
+    let mut errors = Errors::new();
+    let (inner, path) = (&attachment["spec"], spec());
+    csi_driver_name(inner.text("attacher"), &path.child("attacher"), &mut errors);
+    let source = path.child("source");
+    let one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+    let volume = inner["source"].opt_text("persistentVolumeName");
+    match (inner["source"].has("inlineVolumeSpec"), volume) {
+        (false, None) => errors.required(&source, one),
+        (true, Some(_)) => errors.forbidden(&source, one),
+        (false, Some("")) => {
+            let detail = "must specify non empty persistentVolumeName";
+            errors.required(&source.child("persistentVolumeName"), detail);
+        }
+        _ => {}
+    }
+    dns_subdomain(inner.text("nodeName"), &path.child("nodeName"), &mut errors);
+    if let Some(volume) = volume {
+        dns_subdomain(volume, &source.child("persistentVolumeName"), &mut errors);
+    }
+    declared::supersede(&[DECLARED], old, attachment, &mut errors);
+    errors
 }

@@ -1,15 +1,17 @@
 //! VolumeAttributesClasses.
 
-use apimachinery::field::{FieldError, Path};
+use apimachinery::{
+    field::{FieldError, Path},
+    names,
+};
 use serde_json::Value;
 
 use super::storage_class::parameters;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
-    pod_spec::csi_driver_name,
-    validation::{Errors, immutable},
-    value::Fields as _,
+    validation::{Errors, Report as _},
+    value::{Fields as _, same},
 };
 
 pub(crate) struct VolumeAttributesClass;
@@ -17,15 +19,24 @@ pub(crate) struct VolumeAttributesClass;
 impl Hooks for VolumeAttributesClass {
     fn validate_create(&self, _context: &Context<'_>, class: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        csi_driver_name(class.text("driverName"), &Path::root("driverName"), &mut errors);
+        let (name, path) = (class.text("driverName"), Path::root("driverName"));
+        match name.to_lowercase().as_str() {
+            "" => errors.required(&path, ""),
+            lower => errors.messages(&path, lower, names::qualified_name(lower)),
+        }
         parameters(class, false, &mut errors);
         errors
     }
 
-    fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
+    fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        immutable(old, new, "driverName", &Path::empty(), &mut errors);
-        immutable(old, new, "parameters", &Path::empty(), &mut errors);
+        for field in ["driverName", "parameters"] {
+            if !same(&old[field], &new[field]) {
+                let detail = format!("updates to {field} are forbidden.");
+                errors.forbidden(&Path::root(field), &detail);
+            }
+        }
+        errors.extend(self.validate_create(context, new));
         errors
     }
 
