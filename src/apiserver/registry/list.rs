@@ -102,13 +102,13 @@ fn select(snapshot: &Snapshot, selection: &Selection) -> Vec<Arc<Object>> {
         let found = snapshot.get(&key).filter(|object| selection.matches(object));
         return found.cloned().into_iter().collect();
     }
-    if namespace.is_empty() {
-        if selection.is_everything() {
-            return snapshot.iter().cloned().collect();
-        }
-        return snapshot.iter().filter(|object| selection.matches(object)).cloned().collect();
+    let matching = |object: &&Arc<Object>| selection.matches(object);
+    match (namespace.is_empty(), selection.is_everything()) {
+        (true, true) => snapshot.iter().cloned().collect(),
+        (true, false) => snapshot.iter().filter(matching).cloned().collect(),
+        (false, true) => snapshot.range(namespace).cloned().collect(),
+        (false, false) => snapshot.range(namespace).filter(matching).cloned().collect(),
     }
-    snapshot.range(namespace).filter(|object| selection.matches(object)).cloned().collect()
 }
 
 /// The key of the only object that can be meant, where the namespace is known as well.

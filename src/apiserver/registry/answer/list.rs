@@ -20,8 +20,9 @@ use crate::{
 
 /// Lists of more objects are made while they are sent, without a length in front.
 const WHOLE: usize = 100;
-/// Encoded items are collected to pieces of this many bytes.
-const PIECE: usize = 128 << 10;
+/// Encoded items are collected to pieces of this many bytes: less than what the allocator takes from
+/// the kernel each time, and gives back.
+const PIECE: usize = 64 << 10;
 
 impl Representation {
     /// The body of a list of presented objects.
@@ -35,8 +36,8 @@ impl Representation {
                 "you requested PartialObjectMetadata, but the requested object is a list (*{})",
                 self.go_type(&self.endpoint.version().facts.list_kind)
             ))),
-            (Media::Json, Target::Object) if !pretty => Ok(self.json(&list)),
-            (Media::Json, Target::MetadataList) if !pretty => self.json_metadata(&list),
+            (Media::Json, Target::Object) if !pretty => self.json(list),
+            (Media::Json, Target::MetadataList) if !pretty => self.json_metadata(list),
             (Media::Json, Target::Table) if !pretty => self.json_table(list),
             (Media::Protobuf, Target::Object) => {
                 let version = self.endpoint.version();
@@ -53,36 +54,25 @@ impl Representation {
     }
 
     /// `{"kind":…,"apiVersion":…,"metadata":…,"items":[` in front of the stored bytes.
-    fn json(&self, list: &List) -> Body {
+    fn json(self, list: List) -> Result<Body, Status> {
         let version = self.endpoint.version();
-        let head = list_head(&version.facts.list_kind, &version.api_version(), list);
-        let strip = !self.endpoint.resource.is_custom();
-        let mut pieces: Vec<Bytes> = Vec::with_capacity(list.objects.len() * 2 + 2);
-        pieces.push(head);
-        for (at, object) in list.objects.iter().enumerate() {
-            if at > 0 {
-                pieces.push(Bytes::from_static(b","));
+        let head = list_head(&version.facts.list_kind, &version.api_version(), &list);
+        let prefix = (!self.endpoint.resource.is_custom()).then(|| version.prefix.clone());
+        written(head, list, move |object, out| {
+            match &prefix {
+                Some(prefix) => strip_type(&object.body, prefix, out),
+                None => out.extend_from_slice(&object.body),
             }
-            if strip {
-                strip_type(&object.body, &version.prefix, &mut pieces);
-            } else {
-                pieces.push(object.body.clone());
-            }
-        }
-        joined(pieces)
+            Ok(())
+        })
     }
 
-    fn json_metadata(&self, list: &List) -> Result<Body, Status> {
-        let meta_version = self.format.meta_version();
-        let mut pieces = Vec::with_capacity(list.objects.len() * 2 + 2);
-        pieces.push(list_head("PartialObjectMetadataList", meta_version, list));
-        for (at, object) in list.objects.iter().enumerate() {
-            if at > 0 {
-                pieces.push(Bytes::from_static(b","));
-            }
-            pieces.push(self.partial(object)?);
-        }
-        Ok(joined(pieces))
+    fn json_metadata(self, list: List) -> Result<Body, Status> {
+        let head = list_head("PartialObjectMetadataList", self.format.meta_version(), &list);
+        written(head, list, move |object, out| {
+            out.extend_from_slice(&self.partial(object)?);
+            Ok(())
+        })
     }
 
     /// A table, row by row.
@@ -94,33 +84,11 @@ impl Representation {
         let mut head = serde_json::to_vec(&table).map_err(Status::internal)?;
         head.pop();
         head.extend_from_slice(b",\"rows\":[");
-        let whole = list.objects.len() <= WHOLE;
-        let mut objects = list.objects.into_iter();
         let wanted = match (self.include, self.endpoint.resource.is_custom()) {
             (table::Include::Object, _) | (_, true) => Wanted::default(),
             _ => Wanted::of(self.endpoint.resource.hooks.cell_paths()),
         };
-        let mut separator = "";
-        let rows = std::iter::from_fn(move || {
-            let mut piece = BytesMut::new();
-            while piece.len() < PIECE
-                && let Some(object) = objects.next()
-            {
-                piece.put_slice(separator.as_bytes());
-                separator = ",";
-                if let Err(status) = self.row(&object, &wanted, &mut piece) {
-                    return Some(Err(BoxError::from(status.message)));
-                }
-            }
-            (!piece.is_empty()).then(|| Ok(piece.freeze()))
-        });
-        let end = |bytes: Vec<u8>| std::iter::once(Ok(Bytes::from(bytes)));
-        let pieces = end(head).chain(rows).chain(end(b"]}".to_vec()));
-        if whole {
-            let pieces = pieces.collect::<Result<Vec<Bytes>, _>>().map_err(Status::internal)?;
-            return Ok(Body::from(pieces.concat()));
-        }
-        Ok(Body::Pieces(Pieces::of_unknown_length(pieces)))
+        written(head, list, move |object, out| self.row(object, &wanted, out))
     }
 
     /// Writes the row of `object`; `wanted` are the parts that are looked at.
@@ -220,7 +188,7 @@ impl Representation {
     }
 }
 
-fn list_head(kind: &str, api_version: &str, list: &List) -> Bytes {
+fn list_head(kind: &str, api_version: &str, list: &List) -> Vec<u8> {
     let metadata = list.metadata();
     format!(
         "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
@@ -228,39 +196,74 @@ fn list_head(kind: &str, api_version: &str, list: &List) -> Bytes {
     .into()
 }
 
-fn joined(mut pieces: Vec<Bytes>) -> Body {
-    pieces.push(Bytes::from_static(b"]}"));
-    Body::Pieces(Pieces::of(pieces))
+/// `head`, what `write` makes of each object, with commas between, and the end. A long list is
+/// written while it is sent, so that no object is touched before its turn.
+fn written(
+    head: Vec<u8>,
+    list: List,
+    mut write: impl FnMut(&Object, &mut BytesMut) -> Result<(), Status> + Send + Sync + 'static,
+) -> Result<Body, Status> {
+    let whole = list.objects.len() <= WHOLE;
+    let mut objects = list.objects.into_iter();
+    let mut out = BytesMut::from(&*head);
+    let mut ended = false;
+    let mut first = true;
+    let mut piece = move || -> Result<Option<Bytes>, Status> {
+        while out.len() < PIECE && !ended {
+            match objects.next() {
+                Some(object) => {
+                    if !std::mem::take(&mut first) {
+                        out.put_u8(b',');
+                    }
+                    write(&object, &mut out)?;
+                }
+                None => {
+                    out.put_slice(b"]}");
+                    ended = true;
+                }
+            }
+        }
+        let piece = out.split().freeze();
+        // What was sent meanwhile is written over.
+        out.reserve(if ended { 0 } else { PIECE + PIECE / 8 });
+        Ok((!piece.is_empty()).then_some(piece))
+    };
+    if whole {
+        let mut all = BytesMut::new();
+        while let Some(piece) = piece()? {
+            all.extend_from_slice(&piece);
+        }
+        return Ok(Body::from(all.freeze()));
+    }
+    let pieces = std::iter::from_fn(move || piece().transpose());
+    let pieces = pieces.map(|piece| piece.map_err(|status| BoxError::from(status.message)));
+    Ok(Body::Pieces(Pieces::of_unknown_length(pieces)))
 }
 
-/// Pushes the bytes of a list item: those of the object without `apiVersion` and `kind`, which the
-/// list says for all. `prefix` is how most objects begin.
-fn strip_type(body: &Bytes, prefix: &str, pieces: &mut Vec<Bytes>) {
-    if body.starts_with(prefix.as_bytes()) {
-        pieces.push(Bytes::from_static(b"{"));
+/// Writes a list item: the object without `apiVersion` and `kind`, which the list says for all.
+/// `prefix` is how most objects begin.
+fn strip_type(body: &[u8], prefix: &str, out: &mut BytesMut) {
+    if let Some(rest) = body.strip_prefix(prefix.as_bytes()) {
         // The prefix ends with the quote that opens the next field's name.
-        pieces.push(body.slice(prefix.len() - 1..));
+        out.put_slice(b"{\"");
+        out.put_slice(rest);
         return;
     }
-    let start = pieces.len();
-    let mut first = true;
-    pieces.push(Bytes::from_static(b"{"));
+    let start = out.len();
+    let mut separator = b'{';
     for field in scan::fields(body) {
         if matches!(&body[field.name.clone()], b"apiVersion" | b"kind") {
             continue;
         }
-        if !first {
-            pieces.push(Bytes::from_static(b","));
-        }
-        first = false;
-        pieces.push(body.slice(field.whole));
+        out.put_u8(separator);
+        separator = b',';
+        out.put_slice(&body[field.whole]);
     }
-    if first {
+    if out.len() == start {
         // Not an object of the form that is stored: sent as it is.
-        pieces.truncate(start);
-        pieces.push(body.clone());
+        out.put_slice(body);
     } else {
-        pieces.push(Bytes::from_static(b"}"));
+        out.put_u8(b'}');
     }
 }
 
@@ -270,9 +273,9 @@ mod tests {
 
     fn stripped(body: &'static str) -> String {
         let prefix = r#"{"apiVersion":"v1","kind":"ConfigMap",""#;
-        let mut pieces = Vec::new();
-        strip_type(&Bytes::from_static(body.as_bytes()), prefix, &mut pieces);
-        String::from_utf8(pieces.concat()).unwrap()
+        let mut out = BytesMut::new();
+        strip_type(body.as_bytes(), prefix, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
     }
 
     #[test]
