@@ -147,6 +147,7 @@ fn a_container_that_keeps_failing_is_restarted_ever_later() {
     let pod = space.until("pod/p", waiting, |reason| *reason == "CrashLoopBackOff");
     let status = &pod["status"]["containerStatuses"][0];
     assert_eq!(status["lastState"]["terminated"]["exitCode"], 1);
+    assert_eq!(status["restartCount"], 1, "the first restart does not wait");
     let message = status["state"]["waiting"]["message"].as_str().unwrap();
     assert!(message.starts_with("back-off 10s restarting failed container=c pod=p"), "{message}");
     let shown = space.kubectl(&["get", "pods"]).stdout();

@@ -151,7 +151,10 @@ impl Worker {
     /// Says why containers wait, once per wait.
     fn tell_backoff(&mut self, pod: &Pod, view: &PodView, actions: &Actions) {
         let full_name = pod.full_name();
-        for wait in &actions.wait {
+        // What is being started at this moment was put on the list of those that will have to wait,
+        // and does not wait yet.
+        let waiting = if self.operation.is_none() { &*actions.wait } else { &[] };
+        for wait in waiting {
             let name = &wait.name;
             let delay = i64::try_from(wait.waiting.delay.as_nanos()).unwrap_or(i64::MAX);
             let delay = apimachinery::time::format_duration(delay);
