@@ -1,7 +1,5 @@
 //! Protobuf messages to values.
 
-use std::sync::OnceLock;
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -13,9 +11,9 @@ use super::{
 use crate::{
     quantity,
     schema::{
-        Kind, builtin_type, decode_json,
+        Kind, decode_json,
         graph::{Field, Graph, NodeId, Wire, field},
-        leaf,
+        json_schema, leaf,
     },
     time,
 };
@@ -324,17 +322,7 @@ fn free(
 }
 
 fn json_schema(graph: &Graph, bytes: &[u8], depth: usize) -> Result<Value, ProtoError> {
-    object(graph, json_schema_node(), bytes, depth + 2)
-}
-
-/// The type of a custom resource's schema, which some of its own fields lead to.
-pub(super) fn json_schema_node() -> NodeId {
-    static NODE: OnceLock<NodeId> = OnceLock::new();
-    *NODE.get_or_init(|| {
-        builtin_type("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps")
-            .expect("the table has the schemas of custom resources")
-            .id()
-    })
+    object(graph, json_schema::node(), bytes, depth + 2)
 }
 
 fn invalid(name: &str, error: &dyn std::fmt::Display) -> ProtoError {

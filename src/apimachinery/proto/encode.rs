@@ -5,13 +5,13 @@ use serde_json::{Map, Value};
 
 use super::{
     ProtoError,
-    decode::json_schema_node,
     wire::{self, bytes, fixed64, varint},
 };
 use crate::{
     schema::{
         Kind,
         graph::{Graph, NodeId, Wire, field},
+        json_schema,
     },
     time,
 };
@@ -158,7 +158,7 @@ fn int_or_string(out: &mut Vec<u8>, number: u16, kind: u64, value: i64, text: &s
 /// Values whose form the schema leaves open.
 fn free(graph: &Graph, wire: Wire, value: &Value, out: &mut Vec<u8>) -> Result<(), ProtoError> {
     let schema = |out: &mut Vec<u8>, number, value: &Value| {
-        wire::message(out, number, |out| message(graph, json_schema_node(), value, out))
+        wire::message(out, number, |out| message(graph, json_schema::node(), value, out))
     };
     match (wire, value) {
         (Wire::SchemaOrBool, Value::Bool(value)) => varint(out, 1, u64::from(*value)),

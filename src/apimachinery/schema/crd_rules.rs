@@ -183,9 +183,9 @@ impl Rules {
         if !keys.is_empty() && list_type != "map" {
             let path = path.child("x-kubernetes-list-type");
             let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
-            match list_type {
-                "" => self.require(&path, detail),
-                other => self.refuse(&path, other, detail),
+            match s.contains_key("x-kubernetes-list-type") {
+                false => self.require(&path, detail),
+                true => self.refuse(&path, list_type, detail),
             }
         }
         if list_type == "map" {

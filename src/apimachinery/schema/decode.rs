@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{
     Schema,
     graph::{Graph, Kind, NodeId, field},
+    json_schema,
     leaf::{self, Token},
     prune,
     text::{MAX_DEPTH, Malformed, Reader},
@@ -123,6 +124,9 @@ impl Conform<'_> {
             let why = Mismatch::Message("exceeded max depth".to_owned());
             self.findings.mismatch(self.graph, id, trail, why);
             return;
+        }
+        if json_schema::is_one(node) {
+            return json_schema::conform(self, id, value, trail, depth);
         }
         let token = match (node.kind, &mut *value) {
             (_, Value::Null)

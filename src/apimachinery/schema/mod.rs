@@ -15,6 +15,7 @@ pub(crate) mod graph;
 mod handle;
 mod identity;
 pub mod internal;
+pub(crate) mod json_schema;
 pub(crate) mod leaf;
 mod prune;
 mod resources;

@@ -4,7 +4,9 @@
 use serde_json::{Map, Value, map::Entry};
 
 use super::{
+    decode::Conform,
     graph::{Graph, Kind, NodeId, field},
+    json_schema,
     leaf::{self, Token},
     trail::{Findings, Mismatch, Step, Trail},
 };
@@ -44,6 +46,16 @@ impl<'a> Reader<'a> {
 
     /// Reads a value; None where it does not fit the guide, which is noted.
     fn value(&mut self, guide: Guide<'_>, trail: &Trail<'_>) -> Result<Option<Value>, Malformed> {
+        if let Some((graph, id)) = guide
+            && json_schema::is_one(graph.node(id))
+        {
+            let read = self.opaque(trail, |reader, _, trail| reader.value(None, trail))?;
+            let mut value = read.unwrap_or(Value::Null);
+            let depth = self.depth;
+            let mut walk = Conform { graph, findings: &mut self.findings };
+            json_schema::conform(&mut walk, id, &mut value, trail, depth);
+            return Ok(Some(value));
+        }
         self.space();
         let token = match self.peek() {
             Some(b'{') => return self.nested(guide, trail, Self::object),
