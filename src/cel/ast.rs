@@ -1,6 +1,6 @@
 //! The tree of an expression.
 
-use crate::library::Function;
+use crate::{library::Function, types::Type};
 
 /// A node, and how many characters of the expression are before it.
 #[derive(Debug)]
@@ -8,6 +8,8 @@ pub(crate) struct Expr {
     pub(crate) at: usize,
     /// Longest way to a leaf; bounds every recursion over the tree.
     pub(crate) depth: usize,
+    /// Found by the checker, as far as it was known there.
+    pub(crate) of: Type,
     pub(crate) kind: Kind,
 }
 
@@ -121,7 +123,7 @@ impl Expr {
     pub(crate) fn new(at: usize, kind: Kind) -> Self {
         let mut depth = 0;
         kind.children(&mut |child| depth = depth.max(child.depth));
-        Self { at, depth: depth + 1, kind }
+        Self { at, depth: depth + 1, of: Type::Dyn, kind }
     }
 
     /// Calls `look` for this node and all below it.

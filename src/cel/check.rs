@@ -59,7 +59,9 @@ impl<'e> Checker<'e> {
     /// take for ever.
     fn check(&mut self, expr: &mut Expr) -> Type {
         let of = self.type_of(expr);
-        if of.is_small(&mut { LARGEST }) { of } else { Type::Dyn }
+        let of = if of.is_small(&mut { LARGEST }) { of } else { Type::Dyn };
+        expr.of = self.bindings.resolve(&of, false);
+        of
     }
 
     fn type_of(&mut self, expr: &mut Expr) -> Type {

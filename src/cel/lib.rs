@@ -10,6 +10,7 @@ mod ast;
 mod check;
 mod env;
 mod escape;
+mod estimate;
 mod eval;
 mod issue;
 mod json;
@@ -30,6 +31,7 @@ mod value;
 
 pub use env::{Env, Program, Structs};
 pub use escape::{escape, unescape};
+pub use estimate::Bounds;
 pub use eval::{Evaluated, PER_CALL_LIMIT, Variable};
 pub use issue::Issues;
 pub use library::authorizer::{Authorizer, Decision, Question};

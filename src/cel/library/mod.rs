@@ -2,6 +2,7 @@
 
 pub(crate) mod authorizer;
 mod cost;
+pub(crate) mod estimate;
 mod format;
 pub(crate) mod formats;
 pub(crate) mod lists;
