@@ -6,7 +6,7 @@ use apimachinery::{
 };
 use serde_json::{Value, json};
 
-use super::{conditions, rules};
+use super::{approval, conditions, conversion, rules};
 use crate::{
     kinds::{Context, Hooks},
     table::jsonpath,
@@ -44,19 +44,11 @@ impl Hooks for CustomResourceDefinition {
         if spec["conversion"].is_null() {
             spec["conversion"] = json!({ "strategy": "None" });
         }
-        let service = &mut spec["conversion"]["webhook"]["clientConfig"]["service"];
-        if service.is_object() && service["port"].is_null() {
-            service["port"] = 443.into();
-        }
-        // Indexing makes what is not there.
-        if let Some(conversion) = spec["conversion"].as_object_mut()
-            && conversion.get("webhook").is_some_and(|w| {
-                w["clientConfig"]["service"].is_null()
-                    && w["clientConfig"]["url"].is_null()
-                    && w["conversionReviewVersions"].is_null()
-            })
+        if let Some(service) = spec.pointer_mut("/conversion/webhook/clientConfig/service")
+            && service.is_object()
+            && service["port"].is_null()
         {
-            conversion.remove("webhook");
+            service["port"] = 443.into();
         }
     }
 
@@ -97,8 +89,9 @@ impl Hooks for CustomResourceDefinition {
             let detail = r#"must be spec.names.plural+"."+spec.group"#;
             errors.push(FieldError::invalid(&path, name, detail));
         }
-        validate_spec(spec, &mut errors);
+        validate_spec(spec, None, &mut errors);
         validate_stored(object, &mut errors);
+        approval::validate(object, None, &mut errors);
         errors
     }
 
@@ -108,7 +101,7 @@ impl Hooks for CustomResourceDefinition {
             return errors;
         }
         let (was, spec) = (&old["spec"], &new["spec"]);
-        validate_spec(spec, &mut errors);
+        validate_spec(spec, Some(was), &mut errors);
         let path = Path::root("spec");
         let mut immutable = |path: Path, was: &Value, is: &Value| {
             if was != is {
@@ -124,11 +117,12 @@ impl Hooks for CustomResourceDefinition {
         let plural = path.child("names").child("plural");
         immutable(plural, &was["names"]["plural"], &spec["names"]["plural"]);
         validate_stored(new, &mut errors);
+        approval::validate(new, Some(old), &mut errors);
         errors
     }
 }
 
-fn validate_spec(spec: &Value, errors: &mut Errors) {
+fn validate_spec(spec: &Value, old: Option<&Value>, errors: &mut Errors) {
     let path = Path::root("spec");
     let group = text(spec, "group");
     if group.is_empty() {
@@ -157,9 +151,10 @@ fn validate_spec(spec: &Value, errors: &mut Errors) {
     }
     let versions_path = path.child("versions");
     let versions = list(spec, "versions");
+    let shared = Shared::of(versions);
     let mut seen: Vec<&str> = Vec::new();
     for (at, version) in versions.iter().enumerate() {
-        validate_version(version, &versions_path.index(at), errors);
+        validate_version(version, old, &shared, &versions_path.index(at), errors);
         seen.push(text(version, "name"));
     }
     let all = || spec["versions"].clone();
@@ -172,16 +167,92 @@ fn validate_spec(spec: &Value, errors: &mut Errors) {
         let detail = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid(&versions_path, all(), detail));
     }
+    if let Some(first) = versions.first()
+        && !text(first, "name").is_empty()
+    {
+        version_name(first, &path.child("version"), errors);
+    }
     validate_names(&spec["names"], &path.child("names"), errors);
-    validate_conversion(&spec["conversion"], &path.child("conversion"), errors);
+    if let Some(first) = versions.first() {
+        validate_shared(first, versions, old, &shared, &path, errors);
+    }
+    conversion::validate(&spec["conversion"], &path.child("conversion"), errors);
 }
 
-fn validate_version(version: &Value, path: &Path, errors: &mut Errors) {
+/// What all versions say alike. Upstream's internal form has that once for all of them, and so
+/// do its messages.
+struct Shared {
+    schema: bool,
+    subresources: bool,
+    columns: bool,
+    selectable: bool,
+}
+
+impl Shared {
+    fn of(versions: &[Value]) -> Self {
+        let alike = |field: &str| {
+            let said = |version: &Value| match version.get(field) {
+                Some(Value::Array(list)) if list.is_empty() => Value::Null,
+                other => other.cloned().unwrap_or_default(),
+            };
+            versions.windows(2).all(|pair| said(&pair[0]) == said(&pair[1]))
+        };
+        Self {
+            schema: alike("schema"),
+            subresources: alike("subresources"),
+            columns: alike("additionalPrinterColumns"),
+            selectable: alike("selectableFields"),
+        }
+    }
+}
+
+fn version_name(version: &Value, path: &Path, errors: &mut Errors) {
     let name = text(version, "name");
     let wrong = names::dns1035_label(name);
     if !wrong.is_empty() {
-        errors.push(FieldError::invalid(&path.child("name"), name, &wrong.join(",")));
+        errors.push(FieldError::invalid(path, name, &wrong.join(",")));
     }
+}
+
+/// Whether the schema of a version is the one that it has had.
+fn unchanged(version: &Value, old: Option<&Value>) -> bool {
+    let mut before = old.into_iter().flat_map(|old| list(old, "versions"));
+    before.any(|old| old["name"] == version["name"] && old["schema"] == version["schema"])
+}
+
+fn validate_shared(
+    first: &Value,
+    versions: &[Value],
+    old: Option<&Value>,
+    shared: &Shared,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    let open_api = &first["schema"]["openAPIV3Schema"];
+    if shared.schema && !open_api.is_null() {
+        let path = path.child("validation").child("openAPIV3Schema");
+        let status = versions.iter().any(|version| version["subresources"]["status"].is_object());
+        validate_schema(open_api, &path, status, unchanged(first, old), errors);
+    }
+    if shared.subresources {
+        validate_subresources(&first["subresources"], &path.child("subresources"), errors);
+    }
+    if shared.columns {
+        validate_columns(first, path, errors);
+    }
+    if shared.selectable {
+        selectable_fields(first, &path.child("selectableFields"), errors);
+    }
+}
+
+fn validate_version(
+    version: &Value,
+    old: Option<&Value>,
+    shared: &Shared,
+    path: &Path,
+    errors: &mut Errors,
+) {
+    version_name(version, &path.child("name"), errors);
     if let Some(warning) = version["deprecationWarning"].as_str() {
         let path = path.child("deprecationWarning");
         let mut wrong = |detail: &str| errors.push(FieldError::invalid(&path, warning, detail));
@@ -201,14 +272,25 @@ fn validate_version(version: &Value, path: &Path, errors: &mut Errors) {
     let open_api = &version["schema"]["openAPIV3Schema"];
     if open_api.is_null() {
         errors.push(FieldError::required(&schema_path, ""));
-    } else {
-        validate_schema(open_api, &schema_path, version, errors);
+    } else if !shared.schema {
+        let status = version["subresources"]["status"].is_object();
+        validate_schema(open_api, &schema_path, status, unchanged(version, old), errors);
     }
-    validate_subresources(&version["subresources"], &path.child("subresources"), errors);
+    if !shared.subresources {
+        validate_subresources(&version["subresources"], &path.child("subresources"), errors);
+    }
+    if !shared.columns {
+        validate_columns(version, path, errors);
+    }
+    if !shared.selectable {
+        selectable_fields(version, &path.child("selectableFields"), errors);
+    }
+}
+
+fn validate_columns(version: &Value, path: &Path, errors: &mut Errors) {
     for (at, column) in list(version, "additionalPrinterColumns").iter().enumerate() {
         validate_column(column, &path.child("additionalPrinterColumns").index(at), errors);
     }
-    selectable_fields(version, &path.child("selectableFields"), errors);
 }
 
 /// Fields that objects can be selected by.
@@ -260,9 +342,10 @@ fn selectable_fields(version: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_schema(open_api: &Value, path: &Path, version: &Value, errors: &mut Errors) {
+/// `status`: objects have a status of their own. `old`: the schema is that of before.
+fn validate_schema(open_api: &Value, path: &Path, status: bool, old: bool, errors: &mut Errors) {
     let kind = text(open_api, "type");
-    if version["subresources"]["status"].is_object() {
+    if status {
         if !kind.is_empty() && kind != "object" {
             let detail = "only \"object\" is allowed as the type at the root of the schema if the \
                           status subresource is enabled";
@@ -308,15 +391,16 @@ fn validate_schema(open_api: &Value, path: &Path, version: &Value, errors: &mut 
         errors.push(FieldError::forbidden(&path.child("nullable"), detail));
     }
     let mut found = schema::crd_schema_errors(open_api, path);
-    let of_rules = match schema::structural_errors(open_api, path).is_empty() {
-        true => rules::errors(open_api, path),
-        false => Errors::new(),
-    };
+    let of_rules = rules::errors(open_api, path, old);
     // Where a rule points to is a matter of the schema; what it says is looked at only where the
     // schema that it is of has nothing wrong in it.
     let (places, rules): (Errors, Errors) =
         of_rules.into_iter().partition(|error| error.path.as_str().ends_with(".fieldPath"));
     found.extend(places);
+    if !schema::structural_errors(open_api, path).is_empty() {
+        errors.extend(found);
+        return;
+    }
     let sound = |error: &FieldError| {
         let whole = error.path.as_str();
         let of = whole.rsplit_once(".x-kubernetes-validations").map_or(whole, |(of, _)| of);
@@ -424,42 +508,6 @@ fn validate_names(given: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_conversion(conversion: &Value, path: &Path, errors: &mut Errors) {
-    let webhook = &conversion["webhook"];
-    let config_path = path.child("webhookClientConfig");
-    match text(conversion, "strategy") {
-        "None" => {
-            if !webhook["clientConfig"].is_null() {
-                let detail = "should not be set when strategy is not set to Webhook";
-                errors.push(FieldError::forbidden(&config_path, detail));
-            }
-        }
-        "Webhook" => {
-            let config = &webhook["clientConfig"];
-            if config.is_null() {
-                let detail = "required when strategy is set to Webhook";
-                errors.push(FieldError::required(&config_path, detail));
-            } else if config["url"].is_null() == config["service"].is_null() {
-                let detail = "exactly one of url or service is required";
-                errors.push(FieldError::required(&config_path, detail));
-            }
-            let versions = list(webhook, "conversionReviewVersions");
-            let path = path.child("conversionReviewVersions");
-            if versions.is_empty() {
-                errors.push(FieldError::required(&path, ""));
-            } else if !versions.iter().any(|v| matches!(v.as_str(), Some("v1" | "v1beta1"))) {
-                let detail = "must include at least one of v1, v1beta1";
-                errors.push(FieldError::invalid(&path, Value::from(versions), detail));
-            }
-        }
-        "" => errors.push(FieldError::required(&path.child("strategy"), "")),
-        other => {
-            let supported = ["None", "Webhook"];
-            errors.push(FieldError::not_supported(&path.child("strategy"), other, &supported));
-        }
-    }
-}
-
 fn validate_stored(object: &Value, errors: &mut Errors) {
     let path = Path::root("status").child("storedVersions");
     let stored = list(&object["status"], "storedVersions");
@@ -469,6 +517,14 @@ fn validate_stored(object: &Value, errors: &mut Errors) {
         return;
     }
     let versions = list(&object["spec"], "versions");
+    for (at, version) in versions.iter().enumerate() {
+        // A version of that name that is before this one is the stored one.
+        let again = versions[..at].iter().any(|before| before["name"] == version["name"]);
+        if version["storage"] == true && (again || !stored.contains(&version["name"])) {
+            let detail = format!("must have the storage version {}", text(version, "name"));
+            errors.push(FieldError::invalid(&path, stored.to_vec(), &detail));
+        }
+    }
     for (at, name) in stored.iter().enumerate() {
         if !versions.iter().any(|version| version["name"] == *name) {
             let name = name.as_str().unwrap_or_default();

@@ -1,7 +1,9 @@
 //! Custom resources: from CustomResourceDefinition objects to resources like any other.
 
+mod approval;
 pub mod conditions;
 pub mod controller;
+mod conversion;
 pub mod hooks;
 pub mod names;
 pub mod resource;

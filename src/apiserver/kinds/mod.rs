@@ -4,7 +4,7 @@
 //! file of its own has [`Plain`] hooks. Adding a kind's rules is one file and one line in `HOOKS`.
 
 mod addresses;
-mod admissionregistration;
+pub(crate) mod admissionregistration;
 mod apiregistration;
 mod apps;
 mod autoscaling;

@@ -45,10 +45,7 @@ impl Run {
         self.here(rules, value, old, same, path)?;
         match value {
             Value::Object(map) => {
-                let before = |name: &str| match rules.correlates {
-                    true => old.and_then(|old| old.get(name)),
-                    false => None,
-                };
+                let before = |name: &str| old.and_then(|old| old.get(name));
                 for (name, rules) in &rules.fields {
                     if let Some(value) = map.get(name) {
                         self.node(rules, value, before(name), same, &path.child(name))?;
@@ -285,7 +282,7 @@ mod tests {
     #[test]
     fn rules_that_cannot_be_are_refused() {
         let found = |rule: Value| {
-            let all = errors(&schema(json!([rule])), &Path::root("s"));
+            let all = errors(&schema(json!([rule])), &Path::root("s"), false);
             all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         };
         assert_eq!(found(json!({"rule": "self.when > timestamp('2020-01-01T00:00:00Z')"})), "");

@@ -1,6 +1,7 @@
 //! Validation rules of custom resources (`x-kubernetes-validations`): compiled with their schema's
 //! types when a definition is written, evaluated when an object is.
 
+mod budget;
 mod compile;
 mod evaluate;
 mod field_path;

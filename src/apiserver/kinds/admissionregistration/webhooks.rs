@@ -202,7 +202,8 @@ fn resources(rule: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn client(client: &Value, path: &Path, errors: &mut Errors) {
+/// Where a webhook is.
+pub(crate) fn client(client: &Value, path: &Path, errors: &mut Errors) {
     match (client.opt_text("url"), client.sub("service")) {
         (Some(text), None) => url(text, &path.child("url"), errors),
         (None, Some(service)) => {
@@ -264,9 +265,10 @@ fn service_path(text: &str, path: &Path, errors: &mut Errors) {
         return errors.invalid(path, text, "segment[0] may not be empty");
     }
     if !text.starts_with('/') {
-        return errors.invalid(path, text, "must start with a '/'");
+        errors.invalid(path, text, "must start with a '/'");
     }
-    let inner = text.strip_prefix('/').unwrap_or(text);
+    // Upstream takes the first character for the slash that it should be.
+    let inner = text.get(text.chars().next().map_or(0, char::len_utf8)..).unwrap_or_default();
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     for (at, segment) in inner.split('/').enumerate() {
         if segment.is_empty() {
