@@ -114,14 +114,14 @@ pub struct FieldError {
     pub cause: Cause,
     /// Why, in words: everything after `path: `.
     pub message: String,
-    /// The value in the message where that is a list or an object, whose form depends on its type.
+    /// The value in the message where its form depends on its type: a list, an object or nothing.
     pub value: Option<Value>,
 }
 
 impl FieldError {
     fn new(path: &Path, cause: Cause, value: Option<&Value>, detail: &str) -> Self {
         let mut error = Self::shown(path, cause, value.map(render).as_deref(), detail);
-        error.value = value.filter(|value| value.is_object() || value.is_array()).cloned();
+        error.value = value.filter(|value| depends_on_type(value)).cloned();
         error
     }
 
@@ -200,7 +200,7 @@ impl FieldError {
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
         let value = value.into();
         let mut error = Self::not_supported_shown(path, &render(&value), supported);
-        error.value = Some(value).filter(|value| value.is_object() || value.is_array());
+        error.value = Some(value).filter(depends_on_type);
         error
     }
 
@@ -245,6 +245,10 @@ impl fmt::Display for FieldError {
 }
 
 /// Values as Go prints them in field errors: strings quoted, null as `null`, the rest as JSON.
+fn depends_on_type(value: &Value) -> bool {
+    value.is_object() || value.is_array() || value.is_null()
+}
+
 fn render(value: &Value) -> String {
     match value {
         Value::String(text) => crate::quote::go_quote(text),

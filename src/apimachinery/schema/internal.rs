@@ -123,6 +123,8 @@ impl Types {
             return Shown::Fields(fields.iter().filter_map(|f| self.member(f, value)).collect());
         }
         match (value, go_type) {
+            // No bytes are not told from none.
+            (Some(Value::String(text)), "[]byte") if text.is_empty() => Shown::null(),
             (Some(value), _) => Shown::of(value),
             (None, "string") => Shown::Leaf("\"\"".to_owned()),
             (None, "int" | "intstr.IntOrString" | "float") => Shown::Leaf("0".to_owned()),
@@ -130,6 +132,27 @@ impl Types {
             (None, "resource.Quantity") => Shown::Leaf("\"0\"".to_owned()),
             (None, "meta/v1.Duration") => Shown::Leaf("\"0s\"".to_owned()),
             (None, _) => Shown::null(),
+        }
+    }
+
+    fn versioned(&self, go_type: &str, value: &Value) -> Shown {
+        let go_type = go_type.trim_start_matches('*');
+        let inner = go_type.strip_prefix("[]").or_else(|| go_type.strip_prefix("map:"));
+        match (value, inner, self.structs.get(go_type)) {
+            (Value::Array(items), Some(inner), _) => {
+                Shown::List(items.iter().map(|item| self.versioned(inner, item)).collect())
+            }
+            (Value::Object(map), Some(inner), _) => Shown::Fields(
+                map.iter().map(|(key, v)| (key.clone(), self.versioned(inner, v))).collect(),
+            ),
+            (Value::Object(map), None, Some(fields)) => Shown::Fields(
+                fields
+                    .iter()
+                    .filter_map(|field| Some((field, map.get(&*field.json)?)))
+                    .map(|(f, value)| (f.json.to_string(), self.versioned(&f.go_type, value)))
+                    .collect(),
+            ),
+            _ => Shown::of(value),
         }
     }
 
@@ -215,7 +238,7 @@ impl Shown {
 }
 
 /// JSON as Go writes it: safe to stand in HTML.
-fn go_json(value: &Value) -> String {
+pub fn go_json(value: &Value) -> String {
     let text = value.to_string();
     if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}', '\u{7f}']) {
         return text;
@@ -248,8 +271,16 @@ pub fn show_lines(go_type: &str, value: &Value) -> String {
     out
 }
 
-/// Shows the lists and objects in errors about an object of a built-in kind as what their paths say
-/// they are.
+/// An item of a list as rules that are declared show it: they look at the type of a version, whose
+/// fields have JSON names and are shown when set. The fields of both types are in the same order.
+pub fn show_versioned(go_type: &str, item: &Value) -> String {
+    let mut out = String::new();
+    TYPES.versioned(go_type, item).write(None, &mut out);
+    out
+}
+
+/// Shows the lists and objects, and what is not there, in errors about an object of a built-in kind
+/// as what their paths say they are.
 pub fn show_errors(kind: &GroupVersionKind, errors: &mut [FieldError]) {
     for error in errors {
         let Some(value) = error.value.take() else { continue };

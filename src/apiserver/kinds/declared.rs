@@ -6,7 +6,8 @@
 
 use apimachinery::{
     field::{FieldError, Path},
-    names, schema,
+    names,
+    schema::internal,
 };
 use serde_json::Value;
 
@@ -113,13 +114,13 @@ fn apply(rule: &Rule, old: Option<&Value>, new: &Value, path: &Path, errors: &mu
         }
         Immutable => {
             if old.is_some_and(|old| !same(old, new)) {
-                errors.invalid(path, Value::Null, IMMUTABLE);
+                errors.invalid_nil(path, IMMUTABLE);
             }
         }
         Unchanged => return old.is_none_or(|old| same(old, new)),
         Unmodified => {
             if old.is_some_and(|old| !old.is_null() && !new.is_null() && !same(old, new)) {
-                errors.invalid(path, Value::Null, "field cannot be modified once set");
+                errors.invalid_nil(path, "field cannot be modified once set");
             }
         }
         MaxItems(most) => {
@@ -206,8 +207,7 @@ fn unique(keys: &[&str], of: &str, list: &Value, path: &Path, errors: &mut Error
     let items = items(list);
     for (at, item) in items.iter().enumerate() {
         if items[..at].iter().any(|other| alike(keys, other, item)) {
-            let shown = schema::builtin_type(of).map(|of| of.show_json(item));
-            let shown = shown.unwrap_or_else(|| item.to_string());
+            let shown = internal::show_versioned(of, item);
             errors.push(FieldError::duplicate_shown(&path.index(at), &shown, ""));
         }
     }

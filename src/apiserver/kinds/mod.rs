@@ -18,7 +18,6 @@ mod declared;
 pub(crate) mod diff;
 mod discovery;
 mod flowcontrol;
-mod go_struct;
 pub(crate) mod metadata;
 mod networking;
 mod node;

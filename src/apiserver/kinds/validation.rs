@@ -24,6 +24,8 @@ pub(crate) const FILE_MODE: &str = "must be a number between 0 and 0777 (octal),
 /// Short ways to say what is wrong.
 pub(crate) trait Report {
     fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: &str);
+    /// As `invalid`, where upstream shows no value but Go's `nil`.
+    fn invalid_nil(&mut self, path: &Path, detail: &str);
     fn required(&mut self, path: &Path, detail: &str);
     fn forbidden(&mut self, path: &Path, detail: &str);
     fn duplicate(&mut self, path: &Path, value: impl Into<Value>);
@@ -36,6 +38,10 @@ pub(crate) trait Report {
 impl Report for Errors {
     fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: &str) {
         self.push(FieldError::invalid(path, value, detail));
+    }
+
+    fn invalid_nil(&mut self, path: &Path, detail: &str) {
+        self.push(FieldError::invalid_shown(path, "null", detail));
     }
 
     fn required(&mut self, path: &Path, detail: &str) {

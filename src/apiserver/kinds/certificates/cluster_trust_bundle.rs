@@ -11,8 +11,7 @@ use super::names::{signer_name, trust_bundle_name};
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, name},
-    go_struct::immutable,
-    validation::{Errors, Report as _, spec},
+    validation::{Errors, Report as _, immutable, spec},
     value::Fields as _,
 };
 
@@ -31,8 +30,7 @@ impl Hooks for ClusterTrustBundle {
         if old["spec"].text("trustBundle") != text {
             trust_bundle(text, &mut errors);
         }
-        let version = "certificates.k8s.io/v1";
-        immutable(version, "ClusterTrustBundle", "spec.signerName", old, new, &mut errors);
+        immutable(&old["spec"], &new["spec"], "signerName", &spec(), &mut errors);
         errors
     }
 

@@ -15,7 +15,6 @@ use super::{
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, labels, name},
-    go_struct::{GoStruct, Kind},
     validation::{Errors, IMMUTABLE, Report as _, spec},
     value::{Fields as _, same},
 };
@@ -32,22 +31,6 @@ const MIN_LIFETIME: i64 = 3600;
 const MAX_OWN_LIFETIME: i64 = 24 * 3600;
 const MAX_LIFETIME: i64 = 91 * 24 * 3600;
 
-/// The internal spec, which has fields that v1 has no more.
-static SPEC: GoStruct = GoStruct(&[
-    ("SignerName", "signerName", Kind::Text),
-    ("PodName", "podName", Kind::Text),
-    ("PodUID", "podUID", Kind::Text),
-    ("ServiceAccountName", "serviceAccountName", Kind::Text),
-    ("ServiceAccountUID", "serviceAccountUID", Kind::Text),
-    ("NodeName", "nodeName", Kind::Text),
-    ("NodeUID", "nodeUID", Kind::Text),
-    ("MaxExpirationSeconds", "maxExpirationSeconds", Kind::Pointer),
-    ("PKIXPublicKey", "", Kind::Pointer),
-    ("ProofOfPossession", "", Kind::Pointer),
-    ("StubPKCS10Request", "stubPKCS10Request", Kind::Pointer),
-    ("UnverifiedUserAnnotations", "unverifiedUserAnnotations", Kind::Pointer),
-]);
-
 impl Hooks for PodCertificateRequest {
     fn validate_create(&self, _context: &Context<'_>, request: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
@@ -63,8 +46,7 @@ impl Hooks for PodCertificateRequest {
                 status::may_sign(context, &old["spec"], &mut errors);
             }
         } else if !same(&old["spec"], &new["spec"]) {
-            let shown = SPEC.show(&new["spec"]);
-            errors.push(FieldError::invalid_shown(&spec(), &shown, IMMUTABLE));
+            errors.invalid(&spec(), new["spec"].clone(), IMMUTABLE);
         }
         errors
     }

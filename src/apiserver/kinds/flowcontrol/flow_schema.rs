@@ -1,20 +1,17 @@
 //! FlowSchemas.
 
-use apimachinery::field::FieldError;
+use apimachinery::{field::FieldError, schema::internal};
 use serde_json::Value;
 
 use super::{conditions, policy_rules};
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
-    go_struct::shown,
     validation::{Errors, Report as _, dns_subdomain, spec},
     value::Fields as _,
 };
 
 pub(crate) struct FlowSchema;
-
-const VERSION: &str = "flowcontrol.apiserver.k8s.io/v1";
 
 impl Hooks for FlowSchema {
     fn validate_create(&self, _context: &Context<'_>, schema: &Value) -> Vec<FieldError> {
@@ -38,7 +35,7 @@ impl Hooks for FlowSchema {
             let kind = method.text("type");
             if !matches!(kind, "ByNamespace" | "ByUser") {
                 let path = path.child("distinguisherMethod").child("type");
-                let shown = shown(VERSION, "FlowSchema", "spec.distinguisherMethod", method);
+                let shown = internal::show("flowcontrol.FlowDistinguisherMethod", method);
                 let methods = ["ByNamespace", "ByUser"];
                 errors.push(FieldError::not_supported_shown(&path, &shown, &methods));
             }

@@ -7,8 +7,7 @@ use super::ingress::object_reference;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age},
-    go_struct::immutable,
-    validation::{Errors, Report as _, dns_label, domain_prefixed_path, spec},
+    validation::{Errors, Report as _, dns_label, domain_prefixed_path, immutable, spec},
     value::{Fields as _, set_default},
 };
 
@@ -40,8 +39,7 @@ impl Hooks for IngressClass {
 
     fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        let version = "networking.k8s.io/v1";
-        immutable(version, "IngressClass", "spec.controller", old, new, &mut errors);
+        immutable(&old["spec"], &new["spec"], "controller", &spec(), &mut errors);
         errors.extend(self.validate_create(context, new));
         errors
     }

@@ -15,7 +15,6 @@ use crate::kinds::{
         Rule::{self, Field, Form, Immutable, Required},
         short_name,
     },
-    go_struct::shown,
     pod_spec::{limits_and_requests, tolerations},
     validation::{Errors, Report as _, labels},
     value::Fields as _,
@@ -69,9 +68,7 @@ fn validate(old: Option<&Value>, class: &Value) -> Errors {
         for (at, toleration) in all.iter().enumerate() {
             if all[..at].iter().any(|other| key(other) == key(toleration)) {
                 let path = path.child("tolerations").index(at);
-                let field = "scheduling.tolerations[]";
-                let shown = shown("node.k8s.io/v1", "RuntimeClass", field, toleration);
-                errors.push(FieldError::duplicate_shown(&path, &shown, ""));
+                errors.duplicate(&path, toleration.clone());
             }
         }
     }

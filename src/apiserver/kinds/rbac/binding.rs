@@ -14,8 +14,7 @@ use crate::kinds::{
         Given::Filled,
         Rule::{self, Each, Field, Optional, Required, Unchanged},
     },
-    go_struct::immutable,
-    validation::{Errors, Report as _, dns_subdomain},
+    validation::{Errors, Report as _, dns_subdomain, immutable},
     value::{Fields as _, list_mut, object_at},
 };
 
@@ -52,8 +51,7 @@ impl Hooks for Binding {
     fn validate_update(&self, _context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         self.validate(new, &mut errors);
-        let kind = if self.namespaced { "RoleBinding" } else { "ClusterRoleBinding" };
-        immutable("rbac.authorization.k8s.io/v1", kind, "roleRef", old, new, &mut errors);
+        immutable(old, new, "roleRef", &Path::empty(), &mut errors);
         declared::supersede(DECLARED, Some(old), new, &mut errors);
         errors
     }

@@ -52,7 +52,7 @@ fn validate(role: &Value, errors: &mut Errors) {
         let (path, before) = (path.index(at), errors.len());
         label_selector_at(selector, &path, errors);
         if errors.len() > before {
-            errors.invalid(&path, Value::Null, "invalid label selector.");
+            errors.invalid_nil(&path, "invalid label selector.");
         }
     }
 }

@@ -47,7 +47,7 @@ fn device_request(request: &Value, path: &Path, errors: &mut Errors) {
     match (request.sub("exactly"), alternatives.is_empty()) {
         (None, true) => errors.required(path, one),
         (Some(_), false) => {
-            errors.invalid(path, Value::Null, &format!("{one}, but multiple fields are set"));
+            errors.invalid_nil(path, &format!("{one}, but multiple fields are set"));
         }
         (None, false) if alternatives.len() <= MOST_ALTERNATIVES => {
             for (at, alternative) in alternatives.iter().enumerate() {

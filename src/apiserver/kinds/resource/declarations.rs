@@ -26,7 +26,7 @@ const TAINT: &[Rule] = &[Field("effect", &[Required(Filled), Enum(EFFECTS)])];
 const OPAQUE: &[Rule] = &[Optional(There), Field("driver", DRIVER)];
 
 /// Names of requests.
-const REQUESTS: &[Rule] = &[Optional(Filled), MaxItems(32), Unique(&[], "")];
+const REQUESTS: &[Rule] = &[Optional(Filled), MaxItems(32), Unique(&[], "string")];
 
 const SELECTORS: &[Rule] = &[Optional(Filled), MaxItems(32)];
 const MODE: &[Rule] = &[Optional(Filled), Enum(&["All", "ExactCount"])];
@@ -52,7 +52,7 @@ const REQUEST: &[Rule] = &[
         &[
             Optional(Filled),
             MaxItems(8),
-            Unique(&["name"], "io.k8s.api.resource.v1.DeviceSubRequest"),
+            Unique(&["name"], "resource.DeviceSubRequest"),
             EachBy(&["name"], ALTERNATIVE),
         ],
     ),
@@ -72,7 +72,7 @@ const CLAIM_DEVICES: &[Rule] = &[
         &[
             Optional(Filled),
             MaxItems(32),
-            Unique(&["name"], "io.k8s.api.resource.v1.DeviceRequest"),
+            Unique(&["name"], "resource.DeviceRequest"),
             EachBy(&["name"], REQUEST),
         ],
     ),
@@ -112,7 +112,7 @@ const ALLOCATION: &[Rule] = &[
 const NETWORK: &[Rule] = &[
     Optional(There),
     Field("interfaceName", &[Optional(Filled), MaxBytes(256)]),
-    Field("ips", &[Optional(Filled), MaxItems(16), Unique(&[], "")]),
+    Field("ips", &[Optional(Filled), MaxItems(16), Unique(&[], "string")]),
     Field("hardwareAddress", &[Optional(Filled), MaxBytes(128)]),
 ];
 
@@ -125,14 +125,14 @@ const CLAIM_STATUS: &[Rule] = &[
         &[
             Optional(Filled),
             MaxItems(256),
-            Unique(&["uid"], "io.k8s.api.resource.v1.ResourceClaimConsumerReference"),
+            Unique(&["uid"], "resource.ResourceClaimConsumerReference"),
         ],
     ),
     Field(
         "devices",
         &[
             Optional(Filled),
-            Unique(DEVICE_KEYS, "io.k8s.api.resource.v1.AllocatedDeviceStatus"),
+            Unique(DEVICE_KEYS, "resource.AllocatedDeviceStatus"),
             EachBy(
                 DEVICE_KEYS,
                 &[Field("shareID", &[Optional(There), Form(uuid)]), Field("networkData", NETWORK)],
@@ -164,7 +164,7 @@ const DEVICE: &[Rule] = &[
         &[
             Optional(Filled),
             MaxItems(2),
-            Unique(&["counterSet"], "io.k8s.api.resource.v1.DeviceCounterConsumption"),
+            Unique(&["counterSet"], "resource.DeviceCounterConsumption"),
             EachBy(&["counterSet"], CONSUMPTION),
         ],
     ),
@@ -207,7 +207,7 @@ pub(super) const SLICE: &[Rule] = &[Field(
             &[
                 Optional(Filled),
                 MaxItems(8),
-                Unique(&["name"], "io.k8s.api.resource.v1.CounterSet"),
+                Unique(&["name"], "resource.CounterSet"),
                 EachBy(&["name"], COUNTER_SET),
             ],
         ),

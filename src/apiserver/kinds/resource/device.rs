@@ -47,7 +47,7 @@ pub(super) fn validate(
     } else if ["nodeName", "nodeSelector", "allNodes"].iter().any(|field| device.has(field)) {
         let detail = "`nodeName`, `nodeSelector` and `allNodes` can only be set if \
                       `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
-        errors.invalid(path, Value::Null, detail);
+        errors.invalid_nil(path, detail);
     }
     parts::binding_conditions(device, path, errors);
 }

@@ -9,8 +9,7 @@ use crate::{
         Column, Context, Hooks,
         columns::{self, age, name},
         declared,
-        go_struct::immutable,
-        validation::{Errors, labels, spec},
+        validation::{Errors, immutable, labels, spec},
         value::Fields as _,
     },
     registry::metadata,
@@ -45,7 +44,7 @@ impl Hooks for ResourceClaimTemplate {
     fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
         validate(context, new, &mut errors);
-        immutable("resource.k8s.io/v1", "ResourceClaimTemplate", "spec", old, new, &mut errors);
+        immutable(old, new, "spec", &Path::empty(), &mut errors);
         declared::check(declarations::TEMPLATE, Some(old), new, &Path::empty(), &mut errors);
         errors
     }

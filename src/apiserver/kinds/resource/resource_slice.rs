@@ -11,15 +11,13 @@ use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
     declared,
-    go_struct::{immutable, shown},
     pod_spec::{csi_driver_name, node_selector},
-    validation::{Errors, Report as _, dns_subdomain, spec},
+    validation::{Errors, Report as _, dns_subdomain, immutable, spec},
     value::{Fields as _, list_mut, remove, same, set_default},
 };
 
 pub(crate) struct ResourceSlice;
 
-const VERSION: &str = "resource.k8s.io/v1";
 const MOST_DEVICES: usize = 128;
 /// The same where a device has taints or consumes counters.
 const MOST_ADVANCED: usize = 64;
@@ -97,9 +95,10 @@ fn validate(old: Option<&Value>, slice: &Value) -> Errors {
     csi_driver_name(inner.text("driver"), &path.child("driver"), &mut errors);
     pool(&inner["pool"], &path.child("pool"), &mut errors);
     if let Some(old) = old {
-        for field in ["spec.pool.name", "spec.driver", "spec.nodeName"] {
-            immutable(VERSION, "ResourceSlice", field, old, slice, &mut errors);
-        }
+        let old = &old["spec"];
+        immutable(&old["pool"], &inner["pool"], "name", &path.child("pool"), &mut errors);
+        immutable(old, inner, "driver", &path, &mut errors);
+        immutable(old, inner, "nodeName", &path, &mut errors);
     }
     place(inner, &path, &mut errors);
     if inner.has("sharedCounters") && inner.has("devices") {
@@ -148,11 +147,8 @@ fn place(spec: &Value, path: &Path, errors: &mut Errors) {
         let path = path.child("nodeSelector");
         node_selector(selector, &path, errors);
         if selector.list("nodeSelectorTerms").len() != 1 {
-            let field = "spec.nodeSelector.nodeSelectorTerms";
-            let shown = shown(VERSION, "ResourceSlice", field, &selector["nodeSelectorTerms"]);
-            let path = path.child("nodeSelectorTerms");
-            let detail = "must have exactly one node selector term";
-            errors.push(FieldError::invalid_shown(&path, &shown, detail));
+            let (path, terms) = (path.child("nodeSelectorTerms"), &selector["nodeSelectorTerms"]);
+            errors.invalid(&path, terms.clone(), "must have exactly one node selector term");
         }
     }
     true_or_nothing(spec, "allNodes", "`allNodes`", &mut set, path, errors);

@@ -6,8 +6,7 @@ use serde_json::Value;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
-    go_struct::immutable,
-    validation::{Errors, IMMUTABLE, Report as _, optional_one_of, spec},
+    validation::{Errors, IMMUTABLE, Report as _, immutable, optional_one_of, spec},
     value::{Fields as _, same},
 };
 
@@ -35,8 +34,7 @@ impl Hooks for CsiDriver {
             let path = spec().child("attachedRequired");
             errors.invalid(&path, is["attachRequired"].clone(), IMMUTABLE);
         }
-        let modes = "spec.volumeLifecycleModes";
-        immutable("storage.k8s.io/v1", "CSIDriver", modes, old, new, &mut errors);
+        immutable(was, is, "volumeLifecycleModes", &spec(), &mut errors);
         errors
     }
 

@@ -1,12 +1,11 @@
 //! CSINodes: which drivers a node has.
 
-use apimachinery::field::FieldError;
+use apimachinery::{field::FieldError, schema::internal};
 use serde_json::Value;
 
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
-    go_struct::shown,
     pod_spec::csi_driver_name,
     validation::{Errors, IMMUTABLE, Report as _, label_name, not_negative, spec},
     value::{Fields as _, same},
@@ -61,8 +60,7 @@ impl Hooks for CsiNode {
         for was in old["spec"].list("drivers") {
             for is in new["spec"].list("drivers") {
                 if was["name"] == is["name"] && !same(&fixed(was), &fixed(is)) {
-                    let field = "spec.drivers[]";
-                    let shown = shown("storage.k8s.io/v1", "CSINode", field, &fixed(is));
+                    let shown = internal::show("storage.CSINodeDriver", &fixed(is));
                     let path = spec().child("drivers");
                     errors.push(FieldError::invalid_shown(&path, &shown, IMMUTABLE));
                 }

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::kinds::{
     Context, Hooks,
-    go_struct::immutable,
     validation::{
-        Errors, NOT_NEGATIVE, Report as _, dns_subdomain, label_selector, quantity, quantity_text,
+        Errors, NOT_NEGATIVE, Report as _, dns_subdomain, immutable, label_selector, quantity,
+        quantity_text,
     },
     value::Fields as _,
 };
@@ -31,8 +31,7 @@ impl Hooks for CsiStorageCapacity {
     fn validate_update(&self, context: &Context<'_>, old: &Value, new: &Value) -> Vec<FieldError> {
         let mut errors = self.validate_create(context, new);
         for field in ["nodeTopology", "storageClassName"] {
-            let kind = "CSIStorageCapacity";
-            immutable("storage.k8s.io/v1", kind, field, old, new, &mut errors);
+            immutable(old, new, field, &Path::empty(), &mut errors);
         }
         errors
     }

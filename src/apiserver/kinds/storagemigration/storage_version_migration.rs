@@ -9,8 +9,7 @@ use serde_json::Value;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, name},
-    go_struct::immutable,
-    validation::{Errors, Report as _, conditions, spec},
+    validation::{Errors, Report as _, conditions, immutable, spec},
     value::Fields as _,
 };
 
@@ -45,8 +44,7 @@ impl Hooks for StorageVersionMigration {
         let mut errors = Errors::new();
         if context.subresource.is_empty() {
             errors = self.validate_create(context, new);
-            let version = "storagemigration.k8s.io/v1";
-            immutable(version, "StorageVersionMigration", "spec", old, new, &mut errors);
+            immutable(old, new, "spec", &Path::empty(), &mut errors);
         } else {
             conditions(&new["status"], &Path::root("status"), &mut errors);
         }

@@ -109,7 +109,7 @@ fn deadline(was: &Value, is: &Value, errors: &mut Errors) -> bool {
         }
         (Some(_), None) => {
             let detail = "must not update from a positive integer to nil value";
-            errors.invalid(&path, Value::Null, detail);
+            errors.invalid_nil(&path, detail);
             true
         }
         _ => true,
