@@ -212,31 +212,6 @@ fn converts_between_versions() {
     assert_eq!(applied["metadata"]["managedFields"].as_array().map(Vec::len), Some(1));
 }
 
-#[test]
-fn filters_by_pattern() {
-    let schema = schema::builtin("", "v1", "Pod").expect("built in");
-    let only: [&[&str]; 1] = [&["spec", "containers", "*", "resources"]];
-    let resize = FieldManager {
-        filter: FieldFilter::Include(&only),
-        subresource: "resize",
-        ..request(&schema, "v1", "Pod")
-    };
-    let pod = |image: &str, cpu: &str| {
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [
-            {"name": "a", "image": image, "resources": {"limits": {"cpu": cpu}}}]}})
-    };
-    let mut old = pod("x", "1");
-    request(&schema, "v1", "Pod").track_update(None, &mut old, "kubectl", NOW);
-    let mut new = pod("y", "2");
-    resize.track_update(Some(&old), &mut new, "resizer", NOW);
-    let entry = &new["metadata"]["managedFields"][1];
-    assert_eq!(
-        entry["fieldsV1"],
-        json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}":
-            {"f:resources": {"f:limits": {"f:cpu": {}}}}}}})
-    );
-}
-
 /// Lists of a size that only an attacker sends, and nesting as deep as JSON is read.
 #[test]
 fn hostile_objects_take_no_time() {

@@ -94,23 +94,32 @@ fn other_version(
 /// The fields that a write through this part of the resource cannot own, because the server resets
 /// them.
 fn filter(call: &Call<'_>) -> FieldFilter<'static> {
-    static STATUS: OnceLock<Set> = OnceLock::new();
-    static SPEC: OnceLock<Set> = OnceLock::new();
-    match &*call.info.subresource {
-        "" if call.endpoint.version().subresource("status").is_some() => {
-            FieldFilter::Exclude(STATUS.get_or_init(|| Set::of_fields([&["status"][..]])))
-        }
-        "status" | "approval" => {
-            FieldFilter::Exclude(SPEC.get_or_init(|| Set::of_fields([&["spec"][..]])))
-        }
-        "ephemeralcontainers" => FieldFilter::Include(&[&["spec", "ephemeralContainers"]]),
-        "resize" => FieldFilter::Include(&[
-            &["spec", "containers", "*", "resources"],
-            &["spec", "containers", "*", "resizePolicy"],
-            &["spec", "initContainers", "*", "resources"],
-            &["spec", "initContainers", "*", "resizePolicy"],
-        ]),
-        _ => FieldFilter::All,
+    static STATUS: Reset = Reset::new(&[&["status"]]);
+    static SPEC: Reset = Reset::new(&[&["spec"]]);
+    static REQUEST: Reset = Reset::new(&[&["spec"], &["status"]]);
+    static REQUEST_STATUS: Reset = Reset::new(&[&["spec"], &["status", "conditions"]]);
+    static APPROVAL: Reset = Reset::new(&[&["spec"], &["status", "certificate"]]);
+    let signing = call.endpoint.resource.plural() == "certificatesigningrequests";
+    let reset = match &*call.info.subresource {
+        "" if signing => &REQUEST,
+        "" if call.endpoint.version().subresource("status").is_some() => &STATUS,
+        "status" if signing => &REQUEST_STATUS,
+        "status" => &SPEC,
+        "approval" => &APPROVAL,
+        // Others reset fields too, but upstream's do not say so.
+        _ => return FieldFilter::All,
+    };
+    FieldFilter::Exclude(reset.set.get_or_init(|| Set::of_fields(reset.paths.iter().copied())))
+}
+
+struct Reset {
+    paths: &'static [&'static [&'static str]],
+    set: OnceLock<Set>,
+}
+
+impl Reset {
+    const fn new(paths: &'static [&'static [&'static str]]) -> Self {
+        Self { paths, set: OnceLock::new() }
     }
 }
 
