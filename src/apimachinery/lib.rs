@@ -16,5 +16,6 @@ pub mod status;
 pub mod time;
 
 pub use object::{Draft, Key, Object};
+pub use quote::go_value;
 pub use resource::{GroupResource, GroupVersionKind, GroupVersionResource};
 pub use status::Status;

@@ -33,7 +33,7 @@ pub(crate) fn go_quote(text: &str) -> String {
 }
 
 /// A value as Go's `%v` prints one decoded from JSON: `map[a:1 b:[x y]]`, `<nil>`.
-pub(crate) fn go_value(value: &Value) -> String {
+pub fn go_value(value: &Value) -> String {
     let join = |items: Vec<String>| items.join(" ");
     match value {
         Value::Null => "<nil>".to_owned(),

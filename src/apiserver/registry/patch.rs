@@ -3,7 +3,7 @@
 use apimachinery::{
     GroupVersionKind, Status,
     field::{FieldError, Path},
-    patch,
+    go_value, patch,
     schema::Schema,
 };
 use bytes::Bytes;
@@ -130,10 +130,9 @@ impl Patcher {
         let invalid = |why: &str| {
             // As it was before the schema was held against it.
             let shown = match self.form {
-                Form::Strategic => Ok(self.document.clone()),
-                _ => self.patch(object, schema, &mut Vec::new()),
+                Form::Strategic => go_value(&self.document),
+                _ => self.patch(object, schema, &mut Vec::new()).unwrap_or_default().to_string(),
             };
-            let shown = shown.unwrap_or_default().to_string();
             let error = FieldError::invalid(&Path::root("patch"), shown, why);
             Status::invalid(&GroupVersionKind::new("", "", ""), "", &[error])
         };
