@@ -27,7 +27,9 @@ impl Hooks for Event {
         if context.group == GROUP {
             let name = event["metadata"].text("name");
             let path = Path::root("metadata").child("name");
-            errors.messages(&path, name, names::name_is_dns_subdomain(name, false));
+            if !name.is_empty() {
+                errors.messages(&path, name, names::name_is_dns_subdomain(name, false));
+            }
             series(event, &mut errors);
             if !event.has("eventTime") {
                 errors.required(&Path::root("eventTime"), "");
@@ -74,11 +76,17 @@ impl Hooks for Event {
             ("eventTime", "eventTime"),
             ("action", "action"),
             ("related", "related"),
-            ("reportingComponent", "reportingController"),
-            ("reportingInstance", "reportingInstance"),
         ] {
             if !same(&old[stored], &new[stored]) {
                 errors.invalid(&Path::root(field), new[stored].clone(), IMMUTABLE);
+            }
+        }
+        for (stored, field) in [
+            ("reportingComponent", "reportingController"),
+            ("reportingInstance", "reportingInstance"),
+        ] {
+            if old.text(stored) != new.text(stored) {
+                errors.invalid(&Path::root(field), new.text(stored), IMMUTABLE);
             }
         }
         errors

@@ -38,13 +38,11 @@ impl Hooks for Node {
     }
 
     fn prepare_create(&self, _context: &Context<'_>, node: &mut Value) {
-        drop_config_source(node, None);
+        drop_config(node, None);
     }
 
-    fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
-        if context.subresource.is_empty() {
-            drop_config_source(new, Some(old));
-        }
+    fn prepare_update(&self, _context: &Context<'_>, old: &Value, new: &mut Value) {
+        drop_config(new, Some(old));
     }
 
     fn validate_create(&self, _context: &Context<'_>, node: &Value) -> Vec<FieldError> {
@@ -86,7 +84,7 @@ impl Hooks for Node {
         if !provider.0.is_empty() && provider.0 != provider.1 {
             let how = if provider.1.is_empty() { "cleared" } else { "modified" };
             let detail = format!("field cannot be {how} once set");
-            errors.invalid(&spec().child("providerID"), Value::Null, &detail);
+            errors.invalid_nil(&spec().child("providerID"), &detail);
         }
         taints(new, &mut errors);
         if was.text("externalID") != is.text("externalID") {
@@ -139,11 +137,12 @@ impl Hooks for Node {
 }
 
 /// Kubelets take their configuration from files only, since v1.24.
-fn drop_config_source(node: &mut Value, old: Option<&Value>) {
-    const FIELD: &str = "configSource";
-    let kept = old.is_some_and(|old| old["spec"].has(FIELD));
-    if let Some(spec) = node.get_mut("spec").filter(|_| !kept) {
-        remove(spec, FIELD);
+fn drop_config(node: &mut Value, old: Option<&Value>) {
+    for (part, field) in [("spec", "configSource"), ("status", "config")] {
+        let kept = old.is_some_and(|old| old[part].has(field));
+        if let Some(part) = node.get_mut(part).filter(|_| !kept) {
+            remove(part, field);
+        }
     }
 }
 

@@ -77,7 +77,8 @@ impl Hooks for PersistentVolume {
 
     fn validate_create(&self, _context: &Context<'_>, volume: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        validate(volume, &spec(), &mut errors);
+        let name = volume["metadata"].text("name");
+        validate(&volume["spec"], name, &spec(), &mut errors);
         errors
     }
 
@@ -187,8 +188,32 @@ fn with_labels_of(was: &Value, is: &Value) -> Value {
     renamed
 }
 
-fn validate(volume: &Value, path: &Path, errors: &mut Errors) {
-    let spec = &volume["spec"];
+/// The spec of a volume that stands in an attachment, and says no more of it than how to attach it.
+pub(crate) fn validate_inline(spec: &Value, path: &Path, errors: &mut Errors) {
+    const WHERE: &str = "in the context of inline volumes";
+    let forbid = |field: &str, given: bool, what: &str, errors: &mut Errors| {
+        if given {
+            errors.forbidden(&path.child(field), &format!("{what} {WHERE}"));
+        }
+    };
+    let not = "may not be specified";
+    forbid("claimRef", spec.has("claimRef"), not, errors);
+    forbid("capacity", spec.entries("capacity").count() > 0, not, errors);
+    if !spec.has("csi") {
+        errors.required(&path.child("csi"), &format!("has to be specified {WHERE}"));
+    }
+    modes(spec, &path.child("accessModes"), errors);
+    let policy = spec.text("persistentVolumeReclaimPolicy");
+    let other = !matches!(policy, "" | "Retain");
+    forbid("persistentVolumeReclaimPolicy", other, "may only be Retain", errors);
+    forbid("nodeAffinity", spec.has("nodeAffinity"), not, errors);
+    sources("", spec, path, errors);
+    forbid("storageClassName", !spec.text("storageClassName").is_empty(), not, errors);
+    let other = spec.opt_text("volumeMode").is_some_and(|mode| mode != "Filesystem");
+    forbid("volumeMode", other, "may not specify volumeMode other than Filesystem", errors);
+}
+
+fn validate(spec: &Value, name: &str, path: &Path, errors: &mut Errors) {
     modes(spec, &path.child("accessModes"), errors);
     let capacity = path.child("capacity");
     let given = spec.entries("capacity");
@@ -218,13 +243,7 @@ fn validate(volume: &Value, path: &Path, errors: &mut Errors) {
             None => errors.required(&path, "must specify required node constraints"),
         }
     }
-    sources(volume["metadata"].text("name"), spec, path, errors);
-    let recycles = spec.text("persistentVolumeReclaimPolicy") == "Recycle";
-    let root = spec["hostPath"].text("path");
-    if recycles && !root.is_empty() && root.split('/').all(|part| matches!(part, "" | ".")) {
-        let detail = "may not be 'recycle' for a hostPath mount of '/'";
-        errors.forbidden(&path.child("persistentVolumeReclaimPolicy"), detail);
-    }
+    sources(name, spec, path, errors);
     let class = spec.text("storageClassName");
     if !class.is_empty() {
         dns_subdomain(class, &path.child("storageClassName"), errors);
@@ -282,6 +301,12 @@ fn sources(name: &str, spec: &Value, path: &Path, errors: &mut Errors) {
     }
     if !found {
         errors.required(path, "must specify a volume type");
+    }
+    let recycles = spec.text("persistentVolumeReclaimPolicy") == "Recycle";
+    let root = spec["hostPath"].text("path");
+    if recycles && !root.is_empty() && root.split('/').all(|part| matches!(part, "" | ".")) {
+        let detail = "may not be 'recycle' for a hostPath mount of '/'";
+        errors.forbidden(&path.child("persistentVolumeReclaimPolicy"), detail);
     }
 }
 

@@ -287,11 +287,49 @@ fn validate_change(old: &Value, new: &Value, errors: &mut Errors) {
 }
 
 fn validate_status(claim: &Value, errors: &mut Errors) {
-    let path = Path::root("status").child("capacity");
-    for (resource, value) in claim["status"].entries("capacity") {
-        if quantity(value).value() < 0 {
-            let detail = "must be a valid resource quantity";
-            errors.invalid(&path.key(resource), quantity(value).value(), detail);
+    let (status, path) = (&claim["status"], Path::root("status"));
+    for (resource, value) in status.entries("capacity") {
+        valid_amount(value, &path.child("capacity").key(resource), errors);
+    }
+    let place = path.child("allocatedResourceStatuses");
+    for (resource, state) in status.strings("allocatedResourceStatuses") {
+        resizable(resource, &place, errors);
+        if !RESIZING.contains(&state) {
+            errors.unsupported(&place, resource, &RESIZING);
         }
     }
+    let place = path.child("allocatedResources");
+    for (resource, value) in status.entries("allocatedResources") {
+        let path = place.key(resource);
+        if resizable(resource, &place, errors) && valid_amount(value, &path, errors) {
+            resource_names::amount("storage", value, &path, errors);
+        }
+    }
+}
+
+/// How far the resizing of a volume can be.
+const RESIZING: [&str; 5] = [
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+    "NodeResizePending",
+];
+
+/// Whether a resource of a claim may be told to have been allocated.
+fn resizable(resource: &str, path: &Path, errors: &mut Errors) -> bool {
+    let before = errors.len();
+    errors.messages(path, resource, names::qualified_name(resource));
+    if errors.len() == before && resource_names::is_native(resource) && resource != "storage" {
+        errors.unsupported(path, resource, &["storage"]);
+    }
+    errors.len() == before
+}
+
+fn valid_amount(value: &Value, path: &Path, errors: &mut Errors) -> bool {
+    let good = quantity(value).value() >= 0;
+    if !good {
+        errors.invalid(path, quantity(value).value(), "must be a valid resource quantity");
+    }
+    good
 }

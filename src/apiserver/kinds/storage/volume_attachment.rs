@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::kinds::{
     Column, Context, Hooks,
     columns::{self, age, name},
+    core::persistent_volume,
     declared::{
         self,
         Given::Filled,
@@ -66,10 +67,14 @@ fn validate(old: Option<&Value>, attachment: &Value) -> Errors {
     let source = path.child("source");
     let one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
     let volume = inner["source"].opt_text("persistentVolumeName");
-    match (inner["source"].has("inlineVolumeSpec"), volume) {
-        (false, None) => errors.required(&source, one),
-        (true, Some(_)) => errors.forbidden(&source, one),
-        (false, Some("")) => {
+    match (inner["source"].sub("inlineVolumeSpec"), volume) {
+        (None, None) => errors.required(&source, one),
+        (Some(_), Some(_)) => errors.forbidden(&source, one),
+        (Some(inline), None) => {
+            let path = source.child("inlineVolumeSpec");
+            persistent_volume::validate_inline(inline, &path, &mut errors);
+        }
+        (None, Some("")) => {
             let detail = "must specify non empty persistentVolumeName";
             errors.required(&source.child("persistentVolumeName"), detail);
         }

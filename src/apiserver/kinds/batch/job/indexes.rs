@@ -21,16 +21,25 @@ pub(super) fn count(text: &str, completions: i64) -> Result<i64, String> {
     Ok(total)
 }
 
-/// The first index that is in both texts; what cannot be read is in neither.
+/// The first index that is in both texts; what cannot be read is in neither. Both are gone through
+/// once, in the order that they should have.
 pub(super) fn overlap(left: &str, right: &str, completions: i64) -> Option<i64> {
     let read = |text: &str| -> Vec<(i64, i64)> {
         text.split(',').filter_map(|interval| parse(interval, completions).ok()).collect()
     };
-    let right = read(right);
-    read(left).into_iter().find_map(|(low, high)| {
-        let meets = right.iter().find(|(from, to)| low <= *to && *from <= high);
-        meets.map(|(from, _)| low.max(*from))
-    })
+    let (left, right) = (read(left), read(right));
+    let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
+    while let (Some((low, high)), Some((from, to))) = (left.peek(), right.peek()) {
+        if low <= to && from <= high {
+            return Some(*low.max(from));
+        }
+        if low <= from {
+            left.next()
+        } else {
+            right.next()
+        };
+    }
+    None
 }
 
 fn parse(interval: &str, completions: i64) -> Result<(i64, i64), String> {

@@ -41,10 +41,13 @@ pub(super) fn validate(old: &Value, new: &Value, errors: &mut Errors) {
     }
     uncounted(&status["uncountedTerminatedPods"], &path, errors);
     let change = Change { old, new };
-    conditions(&change, &path, errors);
-    times(&change, &path, errors);
-    counts(&change, &path, errors);
+    verdicts(&change, &path, errors);
+    completion(&change, &path, errors);
+    reasons(&change, &path, errors);
+    finished_before(&change, &path, errors);
     index_lists(&change, &path, errors);
+    counts(&change, &path, errors);
+    criteria(&change, &path, errors);
     succession(&change, &path, errors);
 }
 
@@ -63,39 +66,55 @@ fn uncounted(pods: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn conditions(change: &Change<'_>, path: &Path, errors: &mut Errors) {
-    let mut refuse = |why: &str| {
-        errors.push(FieldError::invalid_without_value(&path.child("conditions"), why));
-    };
-    let (complete, failed) = (change.is("Complete"), change.is("Failed"));
-    let (target, met) = (change.is("FailureTarget"), change.is("SuccessCriteriaMet"));
-    let turned = |kinds: &[&str]| kinds.iter().any(|kind| change.turned(kind));
-    if complete && failed && turned(&["Complete", "Failed"]) {
-        refuse("cannot set Complete=True and Failed=true conditions");
-    }
-    if complete && target && turned(&["Complete", "FailureTarget"]) {
-        refuse("cannot set Complete=True and FailureTarget=true conditions");
-    }
-    if failed && !target && (turned(&["Failed"]) || change.of("failedIndexes")) {
-        refuse("cannot set Failed=True condition without the FailureTarget=true condition");
-    }
-    if complete && !met && turned(&["Complete", "SuccessCriteriaMet"]) {
-        refuse("cannot set Complete=True condition without the SuccessCriteriaMet=true condition");
-    }
-    if met && failed {
-        refuse("cannot set SuccessCriteriaMet=True and Failed=true conditions");
-    }
-    if met && target {
-        refuse("cannot set SuccessCriteriaMet=True and FailureTarget=true conditions");
-    }
-    if change.new["spec"].has("successPolicy") && complete && !met {
-        refuse(
-            "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True",
-        );
+fn refuse(why: &str, path: &Path, errors: &mut Errors) {
+    errors.push(FieldError::invalid_without_value(&path.child("conditions"), why));
+}
+
+/// A job that is complete has not failed and is not about to.
+fn verdicts(change: &Change<'_>, path: &Path, errors: &mut Errors) {
+    for other in ["Failed", "FailureTarget"] {
+        let both = change.is("Complete") && change.is(other);
+        if both && (change.turned("Complete") || change.turned(other)) {
+            let why = format!("cannot set Complete=True and {other}=true conditions");
+            refuse(&why, path, errors);
+        }
     }
 }
 
-fn times(change: &Change<'_>, path: &Path, errors: &mut Errors) {
+/// What must have been so before a job failed or was complete.
+fn reasons(change: &Change<'_>, path: &Path, errors: &mut Errors) {
+    let (target, met) = (change.is("FailureTarget"), change.is("SuccessCriteriaMet"));
+    if change.is("Failed") && !target && (change.turned("Failed") || change.of("failedIndexes")) {
+        let why = "cannot set Failed=True condition without the FailureTarget=true condition";
+        refuse(why, path, errors);
+    }
+    let turned = change.turned("Complete") || change.turned("SuccessCriteriaMet");
+    if change.is("Complete") && !met && turned {
+        let why =
+            "cannot set Complete=True condition without the SuccessCriteriaMet=true condition";
+        refuse(why, path, errors);
+    }
+}
+
+/// What does not go with the success of a policy.
+fn criteria(change: &Change<'_>, path: &Path, errors: &mut Errors) {
+    let met = change.is("SuccessCriteriaMet");
+    if met && change.is("Failed") {
+        let why = "cannot set SuccessCriteriaMet=True and Failed=true conditions";
+        refuse(why, path, errors);
+    }
+    if met && change.is("FailureTarget") {
+        let why = "cannot set SuccessCriteriaMet=True and FailureTarget=true conditions";
+        refuse(why, path, errors);
+    }
+    if change.new["spec"].has("successPolicy") && change.is("Complete") && !met {
+        let why =
+            "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True";
+        refuse(why, path, errors);
+    }
+}
+
+fn completion(change: &Change<'_>, path: &Path, errors: &mut Errors) {
     let status = &change.new["status"];
     let complete = change.is("Complete");
     let (start, end) = (status.opt_text("startTime"), status.opt_text("completionTime"));
@@ -119,35 +138,45 @@ fn times(change: &Change<'_>, path: &Path, errors: &mut Errors) {
         let detail = "must be equal to or after `startTime`";
         errors.invalid(&path.child("completionTime"), end, detail);
     }
-    let spec = &change.new["spec"];
+}
+
+/// What a finished job has, and has no more.
+fn finished_before(change: &Change<'_>, path: &Path, errors: &mut Errors) {
+    let (spec, status) = (&change.new["spec"], &change.new["status"]);
+    if !Change::finished(change.new) {
+        return;
+    }
+    let ended = !Change::finished(change.old);
+    nothing_runs(change, "active", path, errors);
     let empty = spec.on("suspend") && spec.int("completions") == Some(0);
-    let finished = Change::finished(change.new);
-    let ended = finished != Change::finished(change.old);
-    if finished && start.is_none() && (ended || change.of("startTime")) && !empty {
+    if !status.has("startTime") && (ended || change.of("startTime")) && !empty {
         errors.required(&path.child("startTime"), "startTime is required for finished job");
+    }
+    let uncounted = &status["uncountedTerminatedPods"];
+    let any = ["succeeded", "failed"].iter().any(|list| !uncounted.list(list).is_empty());
+    if any && (ended || change.of("uncountedTerminatedPods")) {
+        let path = path.child("uncountedTerminatedPods");
+        errors.invalid(&path, uncounted.clone(), "must be empty for finished job");
+    }
+}
+
+fn nothing_runs(change: &Change<'_>, field: &str, path: &Path, errors: &mut Errors) {
+    let count = change.new["status"].int(field).unwrap_or_default();
+    let ended = Change::finished(change.new) != Change::finished(change.old);
+    if Change::finished(change.new) && count > 0 && (ended || change.of(field)) {
+        let detail = format!("{field}>0 is invalid for finished job");
+        errors.invalid(&path.child(field), count, &detail);
     }
 }
 
 fn counts(change: &Change<'_>, path: &Path, errors: &mut Errors) {
-    let status = &change.new["status"];
-    let finished = Change::finished(change.new);
-    let ended = finished != Change::finished(change.old);
-    let count = |field: &str| status.int(field).unwrap_or_default();
-    for field in ["active", "terminating"] {
-        if finished && count(field) > 0 && (ended || change.of(field)) {
-            let detail = format!("{field}>0 is invalid for finished job");
-            errors.invalid(&path.child(field), count(field), &detail);
-        }
-    }
-    let uncounted = &status["uncountedTerminatedPods"];
-    let any = ["succeeded", "failed"].iter().any(|list| !uncounted.list(list).is_empty());
-    if finished && any && (ended || change.of("uncountedTerminatedPods")) {
-        let path = path.child("uncountedTerminatedPods");
-        errors.invalid(&path, uncounted.clone(), "must be empty for finished job");
-    }
-    if count("ready") > count("active") && (change.of("ready") || change.of("active")) {
-        let detail = "cannot set more ready pods than active";
-        errors.invalid(&path.child("ready"), count("ready"), detail);
+    nothing_runs(change, "terminating", path, errors);
+    let count = |field: &str| change.new["status"].int(field);
+    let (Some(ready), active) = (count("ready"), count("active").unwrap_or_default()) else {
+        return;
+    };
+    if ready > active && (change.of("ready") || change.of("active")) {
+        errors.invalid(&path.child("ready"), ready, "cannot set more ready pods than active");
     }
 }
 
@@ -191,8 +220,7 @@ fn succession(change: &Change<'_>, path: &Path, errors: &mut Errors) {
     let was = &change.old["status"];
     for kind in ["Failed", "Complete", "FailureTarget"] {
         if holds(change.old, kind) && !change.is(kind) {
-            let why = format!("cannot disable the terminal {kind}=True condition");
-            errors.push(FieldError::invalid_without_value(&path.child("conditions"), &why));
+            refuse(&format!("cannot disable the terminal {kind}=True condition"), path, errors);
         }
     }
     let count = |status: &Value, field: &str| status.int(field).unwrap_or_default();
@@ -218,14 +246,12 @@ fn succession(change: &Change<'_>, path: &Path, errors: &mut Errors) {
         let detail = "field is immutable for unsuspended job once set";
         errors.invalid(&path.child("startTime"), status["startTime"].clone(), detail);
     }
-    let mut refuse = |why: &str| {
-        errors.push(FieldError::invalid_without_value(&path.child("conditions"), why));
-    };
     let was_met = holds(change.old, "SuccessCriteriaMet");
     if was_met && !change.is("SuccessCriteriaMet") {
-        refuse("cannot disable the SuccessCriteriaMet=True condition");
+        refuse("cannot disable the SuccessCriteriaMet=True condition", path, errors);
     }
     if holds(change.old, "Complete") && !was_met && change.is("SuccessCriteriaMet") {
-        refuse("cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions");
+        let why = "cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions";
+        refuse(why, path, errors);
     }
 }

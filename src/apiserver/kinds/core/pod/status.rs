@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::update::annotation_updates;
 use crate::kinds::{
     addresses,
-    validation::{Errors, IMMUTABLE, Report as _, label_name},
+    validation::{Errors, IMMUTABLE, Report as _, dns_subdomain, label_name},
     value::{Fields as _, list_mut, object_at, remove},
 };
 
@@ -109,6 +109,7 @@ pub(super) fn validate(old: &Value, new: &Value, errors: &mut Errors) {
         }
     }
     transitions(old, new, "ephemeralContainerStatuses", None, errors);
+    claims(new, &path.child("resourceClaimStatuses"), errors);
     for (single, list) in [("podIP", "podIPs"), ("hostIP", "hostIPs")] {
         ips(was, is, single, list, &path, errors);
     }
@@ -187,32 +188,66 @@ fn restarts(spec: &Value, container: &Value, code: i64) -> bool {
     }
 }
 
+/// Claims that were made for the pod, by the names that its spec gives them.
+fn claims(pod: &Value, path: &Path, errors: &mut Errors) {
+    let (all, known) =
+        (pod["status"].list("resourceClaimStatuses"), pod["spec"].list("resourceClaims"));
+    for (at, status) in all.iter().enumerate() {
+        let (name, path) = (status.text("name"), path.index(at));
+        if !known.iter().any(|claim| claim.text("name") == name) {
+            let detail = "must match the name of an entry in `spec.resourceClaims`";
+            errors.invalid(&path.child("name"), name, detail);
+        }
+        if all[..at].iter().any(|other| other.text("name") == name) {
+            errors.duplicate(&path.child("name"), name);
+        }
+        if let Some(claim) = status.opt_text("resourceClaimName") {
+            dns_subdomain(claim, &path.child("resourceClaimName"), errors);
+        }
+    }
+}
+
 fn ips(was: &Value, is: &Value, single: &str, list: &str, path: &Path, errors: &mut Errors) {
     let path = path.child(list);
     let known: Vec<&str> = was.list(list).iter().map(|ip| ip.text("ip")).collect();
     let all = is.list(list);
-    let mut families = [0, 0];
+    let (one, first) = (is.text(single), all.first().map(|first| first.text("ip")));
+    let other = first.filter(|first| *first != one);
+    let differs = |errors: &mut Errors| {
+        if let Some(first) = other {
+            let detail = format!("must be equal to `{single}`");
+            errors.invalid(&path.index(0).child("ip"), first, &detail);
+        }
+    };
+    if single == "hostIP" {
+        differs(errors);
+    }
     for (at, ip) in all.iter().enumerate() {
         let ip = ip.text("ip");
         if !known.contains(&ip) {
             addresses::ip(ip, &path.index(at), errors);
         }
-        families[usize::from(ip.contains(':'))] += 1;
     }
-    if families.iter().any(|count| *count > 1) {
-        let detail = "may specify no more than one IP for each IP family";
-        errors.push(FieldError::invalid(&path, all.to_vec(), detail));
-    }
-    let one = is.text(single);
-    match all.first() {
-        Some(first) if !one.is_empty() && first.text("ip") != one => {
-            let detail = format!("must be equal to `{single}`");
-            errors.invalid(&path.index(0).child("ip"), first.text("ip"), &detail);
+    if all.len() > 1 {
+        let is_ip = |ip: &Value| addresses::is_ip(ip.text("ip"));
+        let bad = all.iter().position(|ip| !is_ip(ip));
+        if let Some((at, bad)) = bad.and_then(|at| Some((at, all.get(at)?.text("ip")))) {
+            let detail =
+                format!("failed to check for dual stack with error:invalid IP[{at}]: {bad}");
+            errors.push(FieldError::internal(&path, &detail));
         }
-        first if single == "podIP" && first.is_some() == one.is_empty() => {
-            let detail = "podIP and podIPs must either both be set or both be unset";
+        let six = all.iter().filter(|ip| ip.text("ip").contains(':')).count();
+        if bad.is_some() || six != 1 || all.len() > 2 {
+            let detail = "may specify no more than one IP for each IP family";
             errors.invalid(&path, all.to_vec(), detail);
         }
-        _ => {}
+    }
+    if single == "podIP" {
+        if first.is_some() == one.is_empty() {
+            let detail = "podIP and podIPs must either both be set or both be unset";
+            errors.invalid(&path, all.to_vec(), detail);
+        } else {
+            differs(errors);
+        }
     }
 }

@@ -235,12 +235,12 @@ mod tests {
     fn a_service_gets_an_address_and_ports_once() {
         let all = allocators();
         let mut new = service(json!({"type": "NodePort", "ports": [
-            {"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}, {"port": 80, "nodePort": 30_003},
+            {"port": 80, "nodePort": 30_003}, {"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"},
         ]}));
         allocate(&all, None, &mut new, false).unwrap();
         let ports = &new["spec"]["ports"];
-        assert_eq!(ports[0]["nodePort"], ports[1]["nodePort"], "one number for both protocols");
-        assert_eq!(ports[2]["nodePort"], 30_003);
+        assert_eq!(ports[1]["nodePort"], ports[2]["nodePort"], "one number for both protocols");
+        assert_eq!(ports[0]["nodePort"], 30_003);
         let address = new["spec"]["clusterIP"].as_str().unwrap().to_owned();
         assert!(address.starts_with("10.43.0."));
 

@@ -50,11 +50,13 @@ impl Hooks for Service {
 
     fn prepare_create(&self, _context: &Context<'_>, service: &mut Value) {
         service["status"] = json!({"loadBalancer": {}});
+        drop_internal_policy(service);
     }
 
     fn prepare_update(&self, context: &Context<'_>, old: &Value, new: &mut Value) {
         if context.subresource.is_empty() {
             drop_what_the_type_has_not(old, new);
+            drop_internal_policy(new);
         }
     }
 
@@ -198,6 +200,15 @@ fn default_status(service: &mut Value) {
                 set_default(ingress, "ipMode", "VIP");
             }
         }
+    }
+}
+
+/// A name outside has no policy for traffic inside. One that is none is for validation to refuse.
+fn drop_internal_policy(service: &mut Value) {
+    const POLICY: &str = "internalTrafficPolicy";
+    let Some(spec) = service.get_mut("spec") else { return };
+    if spec.text("type") == "ExternalName" && matches!(spec.text(POLICY), "Cluster" | "Local") {
+        remove(spec, POLICY);
     }
 }
 
