@@ -10,7 +10,7 @@ use crate::{
     registry::{
         Call,
         answer::{Answer, Content},
-        metadata,
+        managed, metadata,
         options::WriteOptions,
     },
 };
@@ -30,6 +30,7 @@ pub(super) async fn review(call: &Call<'_>, body: Payload) -> Result<Answer, Sta
     let mut question =
         call.read_object(body, options.field_validation, &version.gvk, &version.schema).await?;
     metadata::match_namespace(&mut question, call.namespace())?;
+    managed::update(call, None, &mut question, &call.manager(&options)).await?;
     let authenticator = &call.server.authenticator;
     let answer = match call.resource().plural() {
         "tokenreviews" => authenticator.review_token(question)?,
