@@ -49,17 +49,20 @@ impl<'a> Reader<'a> {
         if let Some((graph, id)) = guide
             && json_schema::is_one(graph.node(id))
         {
-            let read = self.opaque(trail, |reader, _, trail| reader.value(None, trail))?;
-            let mut value = read.unwrap_or(Value::Null);
-            let depth = self.depth;
-            let mut walk = Conform { graph, findings: &mut self.findings };
-            json_schema::conform(&mut walk, id, &mut value, trail, depth);
-            return Ok(Some(value));
+            return self.schema(graph, id, trail);
         }
         self.space();
+        // What is nested is on the stack once a level, so no more than that is done here.
+        match self.peek() {
+            Some(b'{') => self.nested(guide, trail, Self::object),
+            Some(b'[') => self.nested(guide, trail, Self::array),
+            _ => self.leaf(guide, trail),
+        }
+    }
+
+    /// Reads a value in which no others are.
+    fn leaf(&mut self, guide: Guide<'_>, trail: &Trail<'_>) -> Result<Option<Value>, Malformed> {
         let token = match self.peek() {
-            Some(b'{') => return self.nested(guide, trail, Self::object),
-            Some(b'[') => return self.nested(guide, trail, Self::array),
             Some(b'"') => Token::Text(self.string()?),
             Some(b'-' | b'0'..=b'9') => Token::Number(self.number()?),
             Some(b't') => {
@@ -94,6 +97,21 @@ impl<'a> Reader<'a> {
             };
         };
         Ok(self.noting(graph, id, trail, leaf::read(graph.node(id), token)))
+    }
+
+    /// Reads a part of a definition that may be a schema or something else.
+    fn schema(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        trail: &Trail<'_>,
+    ) -> Result<Option<Value>, Malformed> {
+        let read = self.opaque(trail, |reader, _, trail| reader.value(None, trail))?;
+        let mut value = read.unwrap_or(Value::Null);
+        let depth = self.depth;
+        let mut walk = Conform { graph, findings: &mut self.findings };
+        json_schema::conform(&mut walk, id, &mut value, trail, depth);
+        Ok(Some(value))
     }
 
     fn noting(
