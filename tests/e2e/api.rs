@@ -68,17 +68,28 @@ fn a_watch_tells_what_happened_after_its_revision() {
 #[test]
 fn hostile_bodies_get_a_status_and_the_server_lives_on() {
     let cluster = Cluster::control_plane();
-    let path = "/api/v1/namespaces/default/configmaps";
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let json = ["-H", "Content-Type: application/json"];
+    let protobuf = ["-H", "Content-Type: application/vnd.kubernetes.protobuf"];
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
-    let cases: [(&str, &[&str], u16); 5] = [
-        ("{", &json, 400),
-        (r#"{"kind":"Pod","apiVersion":"v1"}"#, &json, 400),
-        (&deep, &json, 400),
-        ("k8s\0\u{1}\u{7f}", &["-H", "Content-Type: application/vnd.kubernetes.protobuf"], 400),
-        ("<xml/>", &["-H", "Content-Type: text/xml"], 415),
+    // As deep as JSON may be: schemas are followed further than they are read.
+    let nested = |open: &str, close: &str| {
+        let schema = format!("{}{{}}{}", open.repeat(480), close.repeat(480));
+        format!(r#"{{"spec":{{"versions":[{{"schema":{{"openAPIV3Schema":{schema}}}}}]}}}}"#)
+    };
+    let not = nested(r#"{"not":"#, "}");
+    let items = nested(r#"{"items":["#, "]}");
+    let cases: [(&str, &str, &[&str], u16); 7] = [
+        (maps, "{", &json, 400),
+        (maps, r#"{"kind":"Pod","apiVersion":"v1"}"#, &json, 400),
+        (maps, &deep, &json, 400),
+        (maps, "k8s\0\u{1}\u{7f}", &protobuf, 400),
+        (maps, "<xml/>", &["-H", "Content-Type: text/xml"], 415),
+        (definitions, &not, &json, 422),
+        (definitions, &items, &json, 400),
     ];
-    for (body, headers, expected) in cases {
+    for (path, body, headers, expected) in cases {
         let file = cluster.data().join("body");
         std::fs::write(&file, body).unwrap();
         let data = format!("@{}", file.display());
