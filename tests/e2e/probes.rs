@@ -63,7 +63,7 @@ spec:
 "#,
     );
     space.wait("condition=Ready", &["pod/frail"]);
-    space.sh("frail", "rm /www/alive").stdout();
+    space.sh_at_last("frail", "rm /www/alive");
     let pod = space.until("pod/frail", "/status/containerStatuses/0/restartCount", |n| *n == 1);
     let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
     assert!(last["containerID"].is_string(), "{last}");
@@ -133,6 +133,6 @@ spec:
     let pod = space.get(&["pod", "slow"]);
     let seen = pod.pointer(status).unwrap();
     assert_eq!((&seen["restartCount"], &seen["ready"]), (&0.into(), &false.into()));
-    space.sh("slow", "touch /tmp/started").stdout();
+    space.sh_at_last("slow", "touch /tmp/started");
     space.until("pod/slow", &format!("{status}/restartCount"), |count| *count == 1);
 }

@@ -95,7 +95,7 @@ spec:
     space.wait("condition=Ready", &["pod/counter"]);
     let mut follow = space.kubectl_in_background(&["logs", "-f", "counter"]);
     follow.line_with("begun");
-    space.sh("counter", "touch /tmp/go").stdout();
+    space.sh_at_last("counter", "touch /tmp/go");
     assert_eq!(follow.end(), (true, ["1", "2", "3"].map(ToOwned::to_owned).to_vec()));
     let logs = |arguments: &[&str]| {
         let mut all = vec!["logs", "counter"];

@@ -115,6 +115,13 @@ impl Space {
         self.kubectl(&all)
     }
 
+    /// Runs a line in a pod that makes its container end, and may be killed with it.
+    pub fn sh_at_last(&self, pod: &str, line: &str) {
+        if let Err(said) = self.sh(pod, line).result() {
+            assert!(said.contains("exit code 137"), "{said}");
+        }
+    }
+
     /// Runs a shell line in a pod until it succeeds; what it wrote.
     pub fn sh_until(&self, pod: &str, line: &str) -> String {
         eventually(&format!("`{line}` in {pod}"), LONG, || self.sh(pod, line).result())
